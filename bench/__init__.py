@@ -1,0 +1,1 @@
+"""Whole-system comparisons: one package for each, with its method and its results."""

@@ -1,0 +1,1 @@
+"""What one cache hit costs, against nginx. Method: README.md; results: results/."""

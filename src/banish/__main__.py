@@ -1,0 +1,5 @@
+"""`python -m banish`."""
+
+from banish.cli.main import main
+
+main()

@@ -1,0 +1,49 @@
+"""The books of an edge in the text that Prometheus reads.
+
+Counting is done in plain tallies (`tables.py`); only here, when somebody asks, do they become samples.
+Families are rendered one by one, so that a scrape holds the event loop for no longer than `budget.py` allows.
+
+Source: Prometheus text format 0.0.4, rendered by prometheus-client.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from banish.admin.budget import budgeted
+from banish.tables import Accounts, Metric
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+
+async def render(accounts: Accounts) -> bytes:
+    """All metrics as text."""
+    return b"".join([generate_latest(_One(family)) async for family in budgeted(families(accounts))])
+
+
+def families(accounts: Accounts) -> Iterator[Family]:
+    """Each metric with its samples, as prometheus-client knows them."""
+    for metric, samples in accounts.collect():
+        family = family_of(metric)
+        for labels, value in samples.items():
+            family.add_metric(labels, value)
+        yield family
+
+
+def family_of(metric: Metric) -> CounterMetricFamily | GaugeMetricFamily:
+    """An empty family for one row of the metrics table."""
+    make = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    return make(metric.name, metric.help, labels=metric.labels)
+
+
+class _One(Collector):
+    """A registry of one family, which is what the renderer takes."""
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+
+    def collect(self) -> Iterable[Family]:
+        return [self._family]

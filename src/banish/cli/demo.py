@@ -1,0 +1,277 @@
+"""`banish demo`: an origin, an edge in front of it, and a walk through what the edge does.
+
+Every step sends real requests over loopback sockets, shows what came back, counts what the origin was asked,
+and holds it against what was promised. The exit code is 0 only if every promise was kept.
+
+Not here: the origin's site (`demo_site.py`), the client and how an exchange looks (`demo_wire.py`).
+"""
+
+import asyncio
+import contextlib
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import h11
+import uvloop
+from rich.console import Console
+from rich.rule import Rule
+from rich.text import Text
+
+from banish.cli.demo_site import Origin, tides_csv
+from banish.cli.demo_wire import Exchange, FieldLines, ask, draw
+from banish.edge.config import load
+from banish.proxy.serve import Edge
+
+CLIENTS = 20
+REFRESH_S_MAX = 5
+LAPSE_S = 1.1
+"""Some pages of the site are fresh for one second (`max-age=1`): after this long they are stale."""
+
+WIDTH_WITHOUT_TERMINAL = 110
+
+
+class Walk:
+    """The walk through: asks, shows, counts, and remembers which promises were kept."""
+
+    def __init__(self, console: Console, origin: Origin, port: int) -> None:
+        self.console = console
+        self.origin = origin
+        self.port = port
+        self.kept = 0
+        self.broken = 0
+
+    def say(self, words: str) -> None:
+        self.console.print(words, style="italic", highlight=False)
+
+    async def ask(
+        self, path: str, *, method: str = "GET", fields: FieldLines = (), body: bytes = b""
+    ) -> tuple[Exchange, int]:
+        """One exchange, shown; with it how many requests reached the origin meanwhile."""
+        asked_before = len(self.origin.fetches)
+        exchange = await ask(self.port, path, method=method, fields=fields, body=body)
+        fetches = len(self.origin.fetches) - asked_before
+        self.console.print(draw(exchange, self.origin_asked(fetches)), highlight=False)
+        return exchange, fetches
+
+    def origin_asked(self, fetches: int) -> str:
+        """That many fetches, in words."""
+        if not fetches:
+            return "origin not asked"
+        return f"origin asked {'once' if fetches == 1 else f'{fetches} times'}"
+
+    async def lapse(self) -> None:
+        """Wait until a page with `max-age=1` is stale."""
+        self.console.print(f"  … waiting {LAPSE_S} s, for max-age=1 to lapse", style="dim", highlight=False)
+        await asyncio.sleep(LAPSE_S)
+
+    def promise(self, words: str, held: bool) -> None:
+        """Say whether what was promised is what was seen."""
+        self.kept += held
+        self.broken += not held
+        mark = Text("  ✓ ", "bold green") if held else Text("  ✗ ", "bold red")
+        self.console.print(mark + Text(words if held else f"{words}: NOT SO", "" if held else "red"))
+
+
+Step = Callable[[Walk], Awaitable[None]]
+
+
+async def miss(walk: Walk) -> None:
+    """Miss. Nothing is stored yet, so the edge asks the origin, relays the answer and keeps it."""
+    first, fetches = await walk.ask("/")
+    walk.promise("the origin was asked, once", fetches == 1)
+    walk.promise("the response was stored", first.cache_status.get("stored") is True)
+
+
+async def hit(walk: Walk) -> None:
+    """Hit. The same request again is answered from memory, with the Age of what is stored."""
+    again, fetches = await walk.ask("/")
+    walk.promise("the answer came from the cache", again.hit and fetches == 0)
+    walk.promise("it says how old it is", "age" in again.fields)
+    known, fetches = await walk.ask("/", fields=(("If-None-Match", again.fields.get("etag", "")),))
+    walk.promise("a client that has it already is told so, with a 304", known.status == 304 and fetches == 0)
+
+
+async def collapse(walk: Walk) -> None:
+    """Collapse. The rain radar takes the origin 400 ms to draw; twenty clients ask for it at once."""
+    before = len(walk.origin.fetches)
+    crowd = await asyncio.gather(*[ask(walk.port, "/radar") for _ in range(CLIENTS)])
+    fetches = len(walk.origin.fetches) - before
+    waited = sum(exchange.cache_status.get("collapsed") is True for exchange in crowd)
+    slowest_ms = max(exchange.took_s for exchange in crowd) * 1000
+    walk.console.print(
+        draw(max(crowd, key=lambda e: "collapsed" in e.cache_status), walk.origin_asked(fetches))
+    )
+    walk.console.print(
+        f"    {CLIENTS} clients, {waited} collapsed onto one fetch; the slowest took {slowest_ms:.0f} ms",
+        style="dim",
+        highlight=False,
+    )
+    walk.promise("the origin was asked once for all of them", fetches == 1)
+    walk.promise(
+        "each got the whole page", len({exchange.body for exchange in crowd}) == 1 and crowd[0].status == 200
+    )
+
+
+async def revalidate(walk: Walk) -> None:
+    """Revalidation. The news are fresh for a second; after that the edge asks whether they have changed."""
+    before, _ = await walk.ask("/news")
+    await walk.lapse()
+    after, fetches = await walk.ask("/news")
+    walk.promise(
+        "the origin said 304 and sent no page", fetches == 1 and walk.origin.fetches[-1].status == 304
+    )
+    walk.promise("the client got the stored page, whole", after.status == 200 and after.body == before.body)
+
+
+async def stale_while_revalidate(walk: Walk) -> None:
+    """Stale while revalidate. The tide gauge takes 300 ms to read, and a reading a little old will do."""
+    first, _ = await walk.ask("/api/tides")
+    await walk.lapse()
+    asked_before = len(walk.origin.fetches)
+    stale, _ = await walk.ask("/api/tides")
+    before_refresh = not any(fetch.answered.is_set() for fetch in walk.origin.fetches[asked_before:])
+    walk.promise("the old reading was given at once, before the origin answered", before_refresh)
+    walk.promise("it is the stored one", stale.hit and stale.body == first.body)
+    async with asyncio.timeout(REFRESH_S_MAX):
+        refresh = await walk.origin.fetch(asked_before)
+        await refresh.answered.wait()
+        # The new reading has left the origin; it takes the edge a moment to store it.
+        while (fresh := await ask(walk.port, "/api/tides")).body == first.body:
+            pass
+    walk.console.print(draw(fresh, walk.origin_asked(0)), highlight=False)
+    walk.promise("and once that was here, the next client found the new reading", fresh.hit)
+
+
+async def variants(walk: Walk) -> None:
+    """Variants. The ferry page says `Vary: Accept-Language`: each language is stored beside the other."""
+    before = len(walk.origin.fetches)
+    pages = [await walk.ask("/welcome", fields=(("Accept-Language", language),)) for language in ("en", "de")]
+    again = [await walk.ask("/welcome", fields=(("Accept-Language", language),)) for language in ("en", "de")]
+    walk.promise("two languages, two fetches", len(walk.origin.fetches) - before == 2)
+    walk.promise("each is a hit for its own readers", all(exchange.hit for exchange, _ in again))
+    walk.promise("and nobody got the wrong one", [e.body for e, _ in pages] == [e.body for e, _ in again])
+
+
+async def part_of_a_large_file(walk: Walk) -> None:
+    """Range. Four years of tides are a large file. Of what is stored, a client may have the part it asks for."""
+    whole, _ = await walk.ask("/archive/tides.csv")
+    again, fetches = await walk.ask("/archive/tides.csv")
+    walk.promise(
+        "all of it came, byte for byte, also from the cache", whole.body == again.body == tides_csv()
+    )
+    walk.promise("and the second time without the origin", fetches == 0)
+    part, fetches = await walk.ask("/archive/tides.csv", fields=(("Range", "bytes=1000000-1000099"),))
+    walk.promise("the part was cut from the stored file", part.status == 206 and fetches == 0)
+    walk.promise("and is the right one", part.body == whole.body[1_000_000:1_000_100])
+
+
+async def unsafe_method(walk: Walk) -> None:
+    """Invalidation. After a POST that succeeds, what was stored for its address is not used again."""
+    await walk.ask("/guestbook")
+    before, fetches = await walk.ask("/guestbook")
+    walk.promise("the guest book is a hit", before.hit and fetches == 0)
+    await walk.ask("/guestbook", method="POST", body=b"Grace: back next summer")
+    after, fetches = await walk.ask("/guestbook")
+    walk.promise("the next reader sees the new entry", fetches == 1 and b"Grace" in after.body)
+
+
+async def origin_gone(walk: Walk) -> None:
+    """Origin gone. The origin stops; what has become stale is better than an error."""
+    await walk.ask("/news")
+    await walk.lapse()
+    await walk.origin.stop()
+    walk.say("  (the origin has stopped listening)")
+    stale, _ = await walk.ask("/news")
+    walk.promise("the stale page was served", stale.status == 200 and b"Herring" in stale.body)
+    error, _ = await walk.ask("/never-asked-before")
+    walk.promise("what was never stored is an honest gateway error", error.status in (502, 504))
+
+
+STEPS: tuple[Step, ...] = (
+    miss,
+    hit,
+    collapse,
+    revalidate,
+    stale_while_revalidate,
+    variants,
+    part_of_a_large_file,
+    unsafe_method,
+    origin_gone,
+)
+
+
+async def walk_through(walk: Walk) -> None:
+    """All steps, in order; each begins by saying what it shows."""
+    for number, step in enumerate(STEPS, 1):
+        title, _, words = (step.__doc__ or "").partition(". ")
+        walk.console.print()
+        walk.console.print(Rule(f"[bold]{number}. {title}", align="left", style="blue"))
+        walk.say(words)
+        try:
+            await step(walk)
+        except (OSError, h11.ProtocolError) as error:  # TimeoutError is an OSError
+            walk.promise(f"the step comes to its end ({type(error).__name__}: {error})", False)
+
+
+def _closing(walk: Walk) -> None:
+    walk.console.print()
+    if walk.broken:
+        walk.console.print(f"[bold red]{walk.broken} of {walk.kept + walk.broken} promises were not kept.")
+    else:
+        walk.console.print(f"[bold green]All {walk.kept} promises kept.")
+
+
+def _invite(walk: Walk) -> None:
+    base = f"http://127.0.0.1:{walk.port}"
+    walk.console.print(f"\nThe edge stays up at [bold]{base}/[/] until you press Ctrl-C. To try:")
+    for command in (
+        f"curl -i {base}/news",
+        f"curl -i -H 'Accept-Language: fr' {base}/welcome",
+        f"curl -i -H 'Cache-Control: no-cache' {base}/api/tides",
+        f"curl -s -r 0-99 {base}/archive/tides.csv",
+        f"curl -i -d 'Me: hello' {base}/guestbook",
+    ):
+        walk.console.print(f"  {command}", style="cyan", highlight=False)
+
+
+@contextlib.asynccontextmanager
+async def _running_edge(origin_url: str, port: int, data: str) -> AsyncIterator[int]:
+    """An edge before that origin, as `banish serve --origin` would start it; gives the port it listens on."""
+    flags = {
+        "origin": origin_url,
+        "listen": f"127.0.0.1:{port}",
+        "admin.listen": "off",
+        "data": data,
+        "log.access": "off",
+        "log.level": "error",
+    }
+    edge = Edge(load(flags=flags))
+    await edge.start()
+    try:
+        yield edge.ports[0]
+    finally:
+        await edge.stop()
+
+
+async def _run(*, stay: bool, port: int | None) -> int:
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH_WITHOUT_TERMINAL)
+    with tempfile.TemporaryDirectory(prefix="banish-demo-") as data:
+        async with Origin() as origin, _running_edge(origin.url, port or 0, data) as edge_port:
+            walk = Walk(console, origin, edge_port)
+            console.print(f"origin {origin.url}   edge http://127.0.0.1:{edge_port}", highlight=False)
+            await walk_through(walk)
+            _closing(walk)
+            if stay:
+                await origin.start()
+                _invite(walk)
+                await asyncio.Event().wait()
+    return 1 if walk.broken else 0
+
+
+def demo(*, once: bool, port: int | None) -> int:
+    """Run the demo. With `once`, or when nobody is at a terminal, it ends by itself."""
+    stay = not once and sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    with contextlib.suppress(KeyboardInterrupt):
+        return uvloop.run(_run(stay=stay, port=port))
+    return 0

@@ -1,0 +1,89 @@
+"""`banish explain URL`: ask a running edge what it would do with a request, and why.
+
+Not here: the answer itself (`admin/explain.py`).
+"""
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+ASK_S = 10.0
+_STYLES = {"hit": "green", "stale": "yellow", "revalidate": "yellow"}
+
+
+class CannotAsk(Exception):
+    """The edge gave no answer; says why and what to do."""
+
+
+def ask(admin: str, url: str, headers: list[str], token: str | None) -> dict[str, Any]:
+    """The edge's answer. Raises CannotAsk."""
+    query = urllib.parse.urlencode([("url", url), *[("header", header) for header in headers]])
+    where = admin if "://" in admin else f"http://{admin}"
+    request = urllib.request.Request(f"{where.rstrip('/')}/explain?{query}")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    # No proxy from the environment: the admin listener is on this machine or in its network.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=ASK_S) as response:
+            answer: dict[str, Any] = json.load(response)
+            return answer
+    except urllib.error.HTTPError as error:
+        hint = "; give it with --token or BANISH_TOKEN" if error.code == 401 else ""
+        raise CannotAsk(f"{admin} refused ({error.code}): {_reason(error)}{hint}") from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "reason", error)
+        raise CannotAsk(f"no edge answers on {admin} ({why}); is that its --admin?") from error
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["error"])
+    except (ValueError, KeyError, TypeError):
+        return error.reason
+
+
+def show(answer: dict[str, Any], out: Console) -> None:
+    """The answer, for people."""
+    verdict = answer["answer"]
+    out.print(Text.assemble((verdict, f"bold {_STYLES.get(verdict, 'red')}"), f"  {answer['why']}"))
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(style="dim")
+    rows.add_column(overflow="fold")
+    rows.add_row("url", answer["url"])
+    if answer.get("site") is not None:
+        rows.add_row("site", answer["site"])
+        rows.add_row("key", answer["key"])
+    if answer.get("hooks"):
+        rows.add_row("note", "the site has hooks; they were not run")
+    out.print(rows)
+    for variant in answer["variants"]:
+        _show_variant(variant, out)
+
+
+def _show_variant(variant: dict[str, Any], out: Console) -> None:
+    fresh = "fresh" if variant["fresh"] else "soft-purged" if variant["soft_purged"] else "stale"
+    mark = "▸ " if variant["chosen"] else "  "
+    out.print(Text(f"\n{mark}stored {variant['status']}, {fresh}", style="bold" if variant["chosen"] else ""))
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(style="dim", min_width=12)
+    rows.add_column(overflow="fold")
+    heuristic = " (heuristic)" if variant["lifetime_is_heuristic"] else ""
+    rows.add_row("    age", f"{variant['age_s']:g} s of {variant['lifetime_s']:g} s{heuristic}")
+    rows.add_row("    ttl", f"{variant['ttl_s']:g} s")
+    rows.add_row("    body", f"{variant['body_bytes']} bytes{' (a part)' if variant['partial'] else ''}")
+    for name, value in variant["vary"].items():
+        rows.add_row("    varies on", f"{name}: {value if value is not None else '(absent)'}")
+    for label in ("tags", "groups"):
+        if variant[label]:
+            rows.add_row(f"    {label}", ", ".join(variant[label]))
+    for label in ("etag", "last_modified", "content_type", "cache_control"):
+        if variant[label]:
+            rows.add_row(f"    {label.replace('_', '-')}", variant[label])
+    out.print(rows)

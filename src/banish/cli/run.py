@@ -1,0 +1,103 @@
+"""An edge from start to end, as a process: signals, the admin listener beside it, what is said at start.
+
+    SIGTERM, SIGINT   drain: take no new connections, let requests end, then go. A second one cuts them
+    SIGHUP            read the configuration again and reopen the logs
+
+A configuration that does not read, or whose hooks do not load, is refused with its problems in the log; the
+edge goes on with the one it has. While draining, /readyz says so until the end.
+
+Not here: the edge itself (`proxy/serve.py`), options and exit codes (`main.py`).
+"""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+import uvloop
+
+from banish.admin.app import make_app
+from banish.admin.server import AdminServer
+from banish.edge.config import Config, needs_restart
+from banish.edge.logs import configure_logging
+from banish.edge.units import parse_address
+from banish.errors import ConfigError
+from banish.proxy.serve import Edge
+
+log = structlog.get_logger(__name__)
+
+
+def run(config: Config, *, reload: Callable[[], Config], started: Callable[[Edge], None]) -> int:
+    """Serve until told to stop; the exit code. `started` is called once connections are taken.
+
+    Raises ConfigError or OSError if the edge cannot start.
+    """
+    configure_logging(config.log)
+    return uvloop.run(_serve(config, reload, started))
+
+
+async def _serve(config: Config, reload: Callable[[], Config], started: Callable[[Edge], None]) -> int:
+    edge = Edge(config)
+    admin = _admin_server(edge)
+    stop, cut = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: cut.set() if stop.is_set() else stop.set())
+    loop.add_signal_handler(signal.SIGHUP, _reload, edge, reload)
+    try:
+        await edge.start()
+        if admin is not None:
+            await admin.start()
+        started(edge)
+        await stop.wait()
+        log.info("draining", for_s=edge.config.timeouts.drain_s)
+    finally:
+        await _end(edge, cut)
+        if admin is not None:
+            await admin.stop()
+    log.info("stopped")
+    return 0
+
+
+def _admin_server(edge: Edge) -> AdminServer | None:
+    if edge.config.admin.listen == "off":
+        return None
+    address = parse_address(edge.config.admin.listen)
+    listening = socket.create_server(
+        (address.host or "", address.port),
+        family=socket.AF_INET6 if ":" in (address.host or "") else socket.AF_INET,
+    )
+    return AdminServer(make_app(edge), listening)
+
+
+async def _end(edge: Edge, cut: asyncio.Event) -> None:
+    """Drain; a second signal makes an end of it."""
+    drain: asyncio.Task[Any] = asyncio.create_task(edge.stop(drain_s=edge.config.timeouts.drain_s))
+    impatient = asyncio.create_task(cut.wait())
+    await asyncio.wait({drain, impatient}, return_when=asyncio.FIRST_COMPLETED)
+    impatient.cancel()
+    if not drain.done():
+        log.warning("cut short")
+        drain.cancel()
+        await asyncio.wait({drain})
+        await edge.stop()
+    else:
+        drain.result()
+
+
+def _reload(edge: Edge, read: Callable[[], Config]) -> None:
+    former = edge.config
+    try:
+        config = read()
+        edge.reload(config)
+    except ConfigError as error:
+        for problem in error.problems:
+            log.error("configuration refused; the former stays in force", problem=str(problem))
+        edge.access_log.reopen()
+        return
+    configure_logging(config.log)
+    log.info("configuration in force", sites=[site.name for site in config.sites])
+    if stuck := needs_restart(former, config):
+        log.warning("changed, but needs a restart", settings=stuck)

@@ -1,0 +1,33 @@
+"""Time, handed to whoever needs it.
+
+A moment on the wall (`now`, seconds since 1970, what HTTP dates speak of) and a moment for measuring waits
+(`monotonic`) are different things. The monotonic clock here starts at a large arbitrary value, so that
+mixing the two fails loudly rather than nearly working.
+"""
+
+import time
+from typing import Protocol
+
+_OFFSET = 1_000_000_000_000.0
+
+
+class Clock(Protocol):
+    """Where time comes from."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, by the wall clock. May jump."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary moment. Never goes back."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic() + _OFFSET

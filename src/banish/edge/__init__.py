@@ -1,0 +1,1 @@
+"""The composition root: configuration, sites, hooks, books and lifecycle."""

@@ -1,0 +1,236 @@
+"""What a single setting's type cannot say: rules that join settings, and names that must exist outside.
+
+Not here: types and ranges (`reading.py`); opening anything for good (a check looks, and lets go).
+"""
+
+import math
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from banish.caching.policy import CachePolicy
+from banish.edge.tomllines import Path as KeyPath
+from banish.edge.units import Address, format_bytes, parse_address
+from banish.errors import ConfigError
+from banish.http.targets import parse_host
+from banish.origin.addresses import parse_address as parse_origin
+
+if TYPE_CHECKING:
+    from banish.edge.config import Certificate, Config, Listener, Site
+
+
+Found = Iterator[tuple[KeyPath, str, str]]
+"""Where, what is wrong, what would be right."""
+
+
+def check(config: "Config") -> Found:
+    """Every problem of a configuration whose parts are each well formed."""
+    yield from _check_listeners(config)
+    yield from _check_admin(config)
+    yield from _check_memory(config)
+    yield from _check_sites(config)
+    if config.data is not None and Path(config.data).exists() and not Path(config.data).is_dir():
+        yield ("data",), f'"{config.data}" is not a directory', "name a directory; it is made if missing"
+
+
+def _check_listeners(config: "Config") -> Found:
+    if not config.listen:
+        yield ("listen",), "is empty", 'give at least one address, such as ":8080"'
+    taken: dict[Address, int] = {}
+    for at, listener in enumerate(config.listen):
+        path: KeyPath = ("listen", at)
+        try:
+            address = parse_address(listener.address)
+        except ValueError as error:
+            yield (*path, "address"), f'"{listener.address}" is not an address', str(error)
+            continue
+        if address.port and address in taken:
+            yield (
+                (*path, "address"),
+                f'"{listener.address}" is listened on twice',
+                f"see listen[{taken[address]}]",
+            )
+        taken[address] = at
+        yield from _check_tls(listener, path)
+
+
+def _check_tls(listener: "Listener", path: KeyPath) -> Found:
+    if listener.tls and listener.redirect_to_https:
+        yield (
+            (*path, "redirect_to_https"),
+            "is set on a listener that speaks TLS already",
+            "set it on the plain one (port 80)",
+        )
+    for at, certificate in enumerate(listener.tls):
+        yield from _check_certificate(certificate, (*path, "tls", at))
+
+
+def _check_certificate(certificate: "Certificate", path: KeyPath) -> Found:
+    missing = list(_check_file(certificate.certificate, (*path, "certificate")))
+    missing += _check_file(certificate.key, (*path, "key"))
+    if missing:
+        yield from missing
+        return
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.certificate, certificate.key, password=_no_password)
+    except _Encrypted:
+        yield (*path, "key"), "the key has a password", "write it without one: openssl pkey -in KEY -out NEW"
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            yield (
+                (*path, "key"),
+                "the key does not belong to the certificate",
+                "give the pair",
+            )
+        else:
+            yield (
+                (*path, "certificate"),
+                f"certificate and key cannot be used ({error.reason or error})",
+                "both are PEM files, beginning with -----BEGIN …",
+            )
+
+
+class _Encrypted(Exception):
+    """The key asks for a password, and nobody is there to type it."""
+
+
+def _no_password() -> str:
+    raise _Encrypted
+
+
+def _check_file(name: str, path: KeyPath) -> Found:
+    try:
+        with open(name, "rb"):
+            pass
+    except OSError as error:
+        yield (
+            path,
+            f'"{name}" cannot be read ({error.strerror})',
+            "paths start from the configuration file's directory",
+        )
+
+
+def _check_admin(config: "Config") -> Found:
+    token, listen = config.admin.token_sha256, config.admin.listen
+    if token is not None and (len(token) != 64 or set(token.lower()) - set("0123456789abcdef")):
+        yield (
+            ("admin", "token_sha256"),
+            "is not a SHA-256 in hex (64 digits)",
+            "printf %s TOKEN | sha256sum makes one",
+        )
+    if listen == "off":
+        return
+    try:
+        address = parse_address(listen)
+    except ValueError as error:
+        yield ("admin", "listen"), f'"{listen}" is not an address', f'{error}; or "off"'
+        return
+    if not address.loopback and token is None:
+        yield (
+            ("admin", "listen"),
+            f'"{listen}" can be reached from other machines, and nothing asks who calls',
+            "set admin.token_sha256, or listen on 127.0.0.1",
+        )
+
+
+def _check_memory(config: "Config") -> Found:
+    memory = config.memory
+    if memory.body_memory_bytes * 4 > memory.budget_bytes:
+        yield (
+            ("memory", "body_memory_bytes"),
+            f"{format_bytes(memory.body_memory_bytes)} is more than a quarter of memory.budget_bytes "
+            f"({format_bytes(memory.budget_bytes)}): a few bodies would push out everything else",
+            f"at most {format_bytes(memory.budget_bytes // 4)}",
+        )
+
+
+def _check_sites(config: "Config") -> Found:
+    if not config.sites:
+        yield (
+            ("sites",),
+            "no site is configured",
+            "say where content comes from: --origin URL, or [[sites]] origin = …",
+        )
+    names: dict[str, int] = {}
+    hosts: dict[str, int] = {}
+    for at, site in enumerate(config.sites):
+        if site.name in names:
+            yield (
+                ("sites", at, "name"),
+                f'"{site.name}" is also the name of sites[{names[site.name]}]',
+                "name each site",
+            )
+        names.setdefault(site.name, at)
+        for nth, host in enumerate(site.hosts):
+            known = hosts.setdefault(host.lower(), at)
+            if known != at:
+                yield ("sites", at, "hosts", nth), f'"{host}" is answered by sites[{known}] already', ""
+        yield from _check_site(site, ("sites", at))
+
+
+def _check_site(site: "Site", path: KeyPath) -> Found:
+    for nth, host in enumerate(site.hosts):
+        if not _is_host_pattern(host):
+            yield (
+                (*path, "hosts", nth),
+                f'"{host}" is not a host',
+                'write a name without scheme and port, "*.example.com", or "*"',
+            )
+    for nth, origin in enumerate(site.origin):
+        try:
+            parse_origin(origin)
+        except ConfigError as error:
+            yield (*path, "origin", nth), str(error), ""
+    if site.host_header not in ("preserve", "origin") and not _is_host(site.host_header):
+        yield (*path, "host_header"), f'"{site.host_header}" is not a host', '"preserve", "origin", or a name'
+    for nth, rule in enumerate(site.rules):
+        for glob in rule.path:
+            if not glob.startswith(("/", "*")):
+                yield (
+                    (*path, "rules", nth, "path"),
+                    f'"{glob}" matches no path',
+                    f'paths begin with "/": "/{glob}"',
+                )
+    yield from _check_above_zero(site.origin_timeouts, (*path, "origin_timeouts"))
+    yield from _check_above_zero(site.origin_limits, (*path, "origin_limits"))
+    if site.hooks is not None:
+        yield from _check_file(site.hooks, (*path, "hooks"))
+    if site.origin_tls.ca is not None:
+        yield from _check_file(site.origin_tls.ca, (*path, "origin_tls", "ca"))
+
+
+def _check_policy(policy: CachePolicy, path: KeyPath) -> Found:
+    for field in msgspec.structs.fields(policy):
+        value = getattr(policy, field.name)
+        if isinstance(value, float) and not 0 <= value < math.inf:
+            yield (*path, field.encode_name), f"{value} is not 0 or more", ""
+    if policy.heuristic_fraction > 1:
+        what = f"{policy.heuristic_fraction} is not from 0 to 1"
+        yield (*path, "heuristic_fraction"), what, "RFC 9111 suggests 0.1"
+
+
+def _check_above_zero(settings: msgspec.Struct, path: KeyPath) -> Found:
+    """Waits and bounds of nothing would refuse everything; a wait without end is written `inf`."""
+    for field in msgspec.structs.fields(settings):
+        value = getattr(settings, field.name)
+        if not value > 0:
+            yield (*path, field.encode_name), f"{value} is not above 0", ""
+
+
+def _is_host(host: str) -> bool:
+    try:
+        parse_host(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_host_pattern(host: str) -> bool:
+    if host == "*":
+        return True
+    name = host.removeprefix("*.")
+    return _is_host(name) and "*" not in name and ":" not in name.rpartition("]")[2]

@@ -1,0 +1,392 @@
+"""Every setting of an edge: its name, unit, range, default and meaning, each declared once.
+
+A configuration is a TOML file, overlaid by environment variables, overlaid by flags. `load` makes a `Config`
+of them or raises ConfigError with every problem found. `docs/reference/configuration.md` is generated from
+here.
+
+Not here: how values are read and problems worded (`reading.py`), rules that join settings (`checks.py`),
+which site answers a host (`sites.py`). The caching rules of a site are declared where they are obeyed
+(`caching/policy.py`), and so are the waits on an origin and its bounds (`origin/timeouts.py`,
+`origin/limits.py`).
+Units: the last word of a name. Paths are taken from the directory of the file that names them.
+"""
+
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from banish.caching.policy import CachePolicy
+from banish.edge.checks import check
+from banish.edge.reading import Places, Reader, Setting, did_you_mean, settings
+from banish.edge.tomllines import Path as KeyPath
+from banish.edge.tomllines import key_lines
+from banish.errors import ConfigError, Problem
+from banish.origin.limits import Limits as OriginLimits
+from banish.origin.timeouts import Timeouts
+
+DEFAULT_LISTEN = "127.0.0.1:8080"
+DEFAULT_ADMIN = "127.0.0.1:8081"
+
+_NEEDS_RESTART = ("listen", "admin", "data", "memory")
+"""What a reload cannot change, since it is held open or sized at start."""
+
+_NOT_OURS = re.compile(r"BANISH_(CONFIG|TOKEN|SERVICE_.*|PORT(_.*)?)")
+"""For the command line; and what Kubernetes sets in every pod beside a service named banish."""
+
+
+class Certificate(msgspec.Struct, frozen=True, kw_only=True):
+    """A certificate and its key. Of several, the name that the client asks for decides (SNI)."""
+
+    certificate: Annotated[str, Meta(extra={"path": "file"})]
+    """PEM file: the certificate, then its chain."""
+    key: Annotated[str, Meta(extra={"path": "file"})]
+    """PEM file: the private key, without a password."""
+
+
+class Listener(msgspec.Struct, frozen=True, kw_only=True):
+    """One address that clients connect to."""
+
+    address: str
+    """HOST:PORT to listen on; `:PORT` for all addresses, IPv4 and IPv6."""
+    tls: tuple[Certificate, ...] = ()
+    """Certificates; with one or more the listener speaks TLS. The first is the default."""
+    redirect_to_https: bool = False
+    """Answer every request with a 308 redirect to https on the same host and target."""
+
+
+class Admin(msgspec.Struct, frozen=True, kw_only=True):
+    """The listener for operators: metrics, health, explain, objects. Never for clients."""
+
+    listen: str = DEFAULT_ADMIN
+    """HOST:PORT to listen on, or "off". Loopback only, unless token_sha256 is set."""
+    token_sha256: Annotated[str | None, Meta(extra={"secret": True})] = None
+    """SHA-256, in hex, of the token that callers send as `Authorization: Bearer TOKEN`. When set,
+    everything but /healthz and /readyz asks for it.
+    """
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """How much memory and spool space the cache takes."""
+
+    budget_bytes: Annotated[int, Meta(ge=1024**2)] = 256 * 1024**2
+    """Memory for stored responses, their bookkeeping included. Past it, eviction."""
+    body_memory_bytes: Annotated[int, Meta(ge=4096)] = 1024**2
+    """The part of one body that is held in memory; the rest goes to a spool file."""
+    spool_bytes: Annotated[int, Meta(ge=0)] = 1024**3
+    """Disk for spool files, all together. Past it a fetch goes at the pace of its fastest reader."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What clients may send, and how much at once. Past a limit comes a clear error, never a cut."""
+
+    request_head_bytes: Annotated[int, Meta(ge=1024, le=1024**2)] = 32768
+    """Request line and fields. Past it: 431."""
+    request_fields: Annotated[int, Meta(ge=10, le=10_000)] = 100
+    """Field lines of a request. Past it: 431."""
+    request_target_bytes: Annotated[int, Meta(ge=256, le=1024**2)] = 8192
+    """Request target (path and query). Past it: 414."""
+    request_body_bytes: Annotated[int, Meta(ge=0)] = 1024**3
+    """Request body. Past it: 413."""
+    connections: Annotated[int, Meta(ge=1)] = 10_000
+    """Client connections open at once, all listeners together. Past it: closed at once."""
+    pipelined_requests: Annotated[int, Meta(ge=1, le=1000)] = 16
+    """Requests of one connection waiting their turn. Past it: reading pauses."""
+
+
+class ClientTimeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a client may keep the edge waiting, stage by stage."""
+
+    handshake_s: Annotated[float, Meta(gt=0)] = 10.0
+    """TLS handshake, from the first byte."""
+    head_s: Annotated[float, Meta(gt=0)] = 10.0
+    """Request head, from its first byte to its last."""
+    body_s: Annotated[float, Meta(gt=0)] = 30.0
+    """Request body: between two pieces of it."""
+    write_s: Annotated[float, Meta(gt=0)] = 60.0
+    """Response: without the client taking a byte."""
+    idle_s: Annotated[float, Meta(gt=0)] = 60.0
+    """Connection without a request."""
+    drain_s: Annotated[float, Meta(ge=0)] = 30.0
+    """After SIGTERM: time for requests under way, before connections are cut."""
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """What is written down, and where."""
+
+    access: Annotated[str, Meta(extra={"path": "any"})] = "-"
+    """Access log: a file, "-" for standard output, or "off"."""
+    format: Literal["combined", "json"] = "combined"
+    """Form of access log lines: the usual combined form, or JSON."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level that the edge's own log shows."""
+    format_app: Literal["auto", "console", "json"] = "auto"
+    """Form of the edge's own log, on standard error. auto: console on a terminal, else JSON."""
+
+
+class OriginTls(msgspec.Struct, frozen=True, kw_only=True):
+    """How an https origin proves who it is."""
+
+    verify: bool = True
+    """Refuse an origin whose certificate does not check out. Off is for tests only."""
+    ca: Annotated[str | None, Meta(extra={"path": "file"})] = None
+    """PEM file of authorities to trust, instead of the system's."""
+    server_name: str | None = None
+    """Name to ask for (SNI) and to find in the certificate, if not the origin's host."""
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """What is different for some paths of a site. Every rule that matches applies; of two, the later wins."""
+
+    path: Annotated[tuple[str, ...], Meta(min_length=1)]
+    """Paths it is for. `*` stands for anything, `/` included; `?` for one character."""
+    bypass: bool | None = None
+    """Pass to the origin: store nothing, reuse nothing."""
+    override_ttl_s: Annotated[float | None, Meta(ge=0)] = None
+    """Freshness lifetime, whatever the response says."""
+    default_ttl_s: Annotated[float | None, Meta(ge=0)] = None
+    """Freshness lifetime of responses that say nothing."""
+    stale_when_unreachable_s: Annotated[float | None, Meta(ge=0)] = None
+    """Past freshness, how long to serve while the origin cannot be reached."""
+    stale_while_revalidate_s: Annotated[float | None, Meta(ge=0)] = None
+    """Past freshness, how long to serve at once and revalidate behind."""
+    stale_if_error_s: Annotated[float | None, Meta(ge=0)] = None
+    """Past freshness, how long to serve when the origin answers 5xx."""
+    store_set_cookie: bool | None = None
+    """Store responses that set cookies. Every client then gets the same cookie."""
+    ignore_cookies: bool | None = None
+    """Cookies have no say: Cookie selects no variant, and Set-Cookie is left out of what is stored."""
+    vary_on: tuple[str, ...] | None = None
+    """Request fields to keep variants by, beside what Vary names."""
+    vary_ignore: tuple[str, ...] | None = None
+    """Request fields to keep no variants by, though Vary names them."""
+    query_sort: bool | None = None
+    """Sort query parameters by name in the cache key."""
+    query_drop: tuple[str, ...] | None = None
+    """Query parameters to leave out of the cache key; `*` at will, such as `utm_*`."""
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """What one origin serves: its hosts, where it is, and how its responses are cached."""
+
+    name: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "default"
+    """Name in keys, logs and metrics. Changing it empties the site's cache."""
+    hosts: Annotated[tuple[str, ...], Meta(min_length=1)] = ("*",)
+    """Hosts it answers: exact, `*.example.com` for all names below, `*` for any. Exact wins over wildcard,
+    the longer wildcard over the shorter.
+    """
+    origin: Annotated[tuple[str, ...], Meta(min_length=1)]
+    """Where the content comes from: `http://host:port`, `https://host`, `unix:/path/to/socket`. Several are
+    addresses of the same content.
+    """
+    host_header: str = "preserve"
+    """Host sent to the origin: `preserve` the client's, that of the `origin`, or a name given here."""
+    trust_forwarded: bool = False
+    """Believe Forwarded and X-Forwarded-* of clients. Only behind a proxy that sets them itself."""
+    lenient: bool = False
+    """Take bare LF and equal duplicate Content-Length from this origin."""
+    websocket: bool = True
+    """Let WebSocket upgrades through."""
+    hooks: Annotated[str | None, Meta(extra={"path": "file"})] = None
+    """Python file with on_request and on_response (see the hooks guide)."""
+    origin_timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
+    origin_limits: OriginLimits = msgspec.field(default_factory=OriginLimits)
+    origin_tls: OriginTls = msgspec.field(default_factory=OriginTls)
+    cache: CachePolicy = msgspec.field(default_factory=CachePolicy)
+    rules: tuple[Rule, ...] = ()
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """All that an edge needs to know to start."""
+
+    node: Annotated[str, Meta(pattern="^[A-Za-z][A-Za-z0-9._-]{0,63}$")] = "banish"
+    """What this edge calls itself in Via and Cache-Status."""
+    listen: tuple[Listener, ...] = (Listener(address=DEFAULT_LISTEN),)
+    data: Annotated[str | None, Meta(extra={"path": "directory"})] = None
+    """Directory of this edge's files, made if missing. None: spool files go to the system's temporary
+    directory.
+    """
+    admin: Admin = Admin()
+    memory: Memory = Memory()
+    limits: Limits = Limits()
+    timeouts: ClientTimeouts = ClientTimeouts()
+    log: Log = Log()
+    sites: tuple[Site, ...] = ()
+
+
+_FLAGS = ("origin", "listen", "data")
+"""Settings with a flag of their own; any other is given as `--set NAME=VALUE`."""
+
+SHORTHANDS: Mapping[type, str] = {Listener: "address", Rule: "path", Site: "origin"}
+"""Where a lone text may stand for a table: `listen = ":8080"` says `listen = [{address = ":8080"}]`."""
+
+
+def load(
+    path: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Config:
+    """The configuration that file, environment and flags add up to; a flag wins over the environment over the
+    file.
+
+    `flags` maps dotted names ("admin.listen") to values; `origin` is short for the origin of the only site.
+    Raises ConfigError with every problem found.
+    """
+    text, raw = _read_file(Path(path)) if path is not None else ("", {})
+    overlaid: dict[KeyPath, str] = {}
+    places = Places(str(path) if path is not None else "flags", key_lines(text), overlaid)
+    problems = _overlay(raw, _from_env(env or {}), overlaid)
+    given = {name: value for name, value in (flags or {}).items() if value not in (None, (), [])}
+    problems += _overlay(raw, [(name, value, _flag(name)) for name, value in given.items()], overlaid)
+    problems += _unknown_variables(env or {})
+    reader = Reader(places, Path(path).parent.absolute() if path is not None else Path.cwd(), SHORTHANDS)
+    config: Config = reader.struct(Config, raw)
+    problems += reader.problems.values()
+    if not reader.incomplete:
+        problems += [
+            places.problem(*found) for found in check(config) if not _touches(found[0], reader.problems)
+        ]
+    if problems:
+        raise ConfigError(*sorted(problems, key=lambda problem: problem.line or sys.maxsize))
+    return config
+
+
+def _touches(path: KeyPath, wrong: Iterable[KeyPath]) -> bool:
+    """Is anything at, above or below `path` known to be wrong already?"""
+    return any(path[: len(other)] == other[: len(path)] for other in wrong)
+
+
+def needs_restart(old: Config, new: Config) -> list[str]:
+    """Names of the settings that differ and that a reload cannot change."""
+    return [name for name in _NEEDS_RESTART if getattr(old, name) != getattr(new, name)]
+
+
+def redacted(config: Config) -> dict[str, Any]:
+    """The configuration as plain data, secrets replaced by `***`."""
+    plain: dict[str, Any] = msgspec.to_builtins(config)
+    for setting in settings(Config):
+        if setting.extra.get("secret"):
+            table = plain
+            for part in setting.path[:-1]:
+                table = table[part]
+            if table[setting.path[-1]] is not None:
+                table[setting.path[-1]] = "***"
+    return plain
+
+
+def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(
+            Problem(str(path), None, "", f"cannot be read: {os.strerror(error.errno or 0)}")
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            Problem(str(path), None, "", "is not UTF-8 text", "TOML files are UTF-8")
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
+        what = f"is not TOML: {str(error).split(' (at')[0].lower()}"
+        raise ConfigError(Problem(str(path), int(at[1]) if at else None, "", what)) from error
+
+
+def _variables() -> dict[str, str]:
+    """Environment variable → dotted name of the setting."""
+    found = {setting.env: setting.name for setting in settings(Config) if setting.env is not None}
+    return {**found, "BANISH_LISTEN": "listen", "BANISH_ORIGIN": "origin", "BANISH_ADMIN": "admin.listen"}
+
+
+def _from_env(env: Mapping[str, str]) -> list[tuple[str, Any, str]]:
+    """What the environment sets: (dotted name, value, variable). Commas separate members of a list."""
+    return [
+        (name, env[variable].split(",") if name in ("listen", "origin") else env[variable], variable)
+        for variable, name in _variables().items()
+        if variable in env
+    ]
+
+
+def _unknown_variables(env: Mapping[str, str]) -> list[Problem]:
+    known = list(_variables())
+    return [
+        Problem(name, None, name, "is not a setting", did_you_mean(name, known))
+        for name in env
+        if name.startswith("BANISH_") and name not in known and not _NOT_OURS.fullmatch(name)
+    ]
+
+
+def _flag(name: str) -> str:
+    return {"admin.listen": "--admin"}.get(name, f"--{name}" if name in _FLAGS else f"--set {name}")
+
+
+def _overlay(
+    raw: dict[str, Any], values: Iterable[tuple[str, Any, str]], overlaid: dict[KeyPath, str]
+) -> list[Problem]:
+    """Write `values` over the document, remembering where each came from."""
+    problems: list[Problem] = []
+    known = [*(setting.name for setting in settings(Config) if setting.env is not None), "listen"]
+    for name, value, source in values:
+        if name == "origin":
+            problems += _overlay_origin(raw, value, source, overlaid)
+            continue
+        if name not in known:
+            problems.append(Problem(source, None, name, "is not a setting", did_you_mean(name, known)))
+            continue
+        *above, last = name.split(".")
+        table = raw
+        for part in above:
+            inner = table.setdefault(part, {})
+            if not isinstance(inner, dict):
+                break  # the file has something else there; reading will say so
+            table = inner
+        else:
+            table[last] = value
+            overlaid[tuple(name.split("."))] = source
+    return problems
+
+
+def _overlay_origin(
+    raw: dict[str, Any], value: Any, source: str, overlaid: dict[KeyPath, str]
+) -> list[Problem]:
+    """`--origin` gives the only site its origin, and makes that site if there is none.
+
+    A site made so sends the origin's own Host: the newcomer's edge has no name that the origin would know.
+    """
+    sites = raw.setdefault("sites", [])
+    if isinstance(sites, dict):
+        raw["sites"] = sites = [sites]
+    if not sites:
+        sites.append({"host_header": "origin"})
+    if len(sites) > 1:
+        what = f"names an origin, but the file has {len(sites)} sites"
+        return [Problem(source, None, source, what, "set `origin` of each site in the file")]
+    if isinstance(sites[0], dict):
+        sites[0]["origin"] = value
+        overlaid[("sites", 0, "origin")] = source
+    return []
+
+
+__all__ = [
+    "Admin",
+    "Certificate",
+    "ClientTimeouts",
+    "Config",
+    "Limits",
+    "Listener",
+    "Log",
+    "Memory",
+    "OriginTls",
+    "Rule",
+    "Setting",
+    "Site",
+    "load",
+    "needs_restart",
+    "redacted",
+]

@@ -1,0 +1,76 @@
+"""Sites at work: each site of a configuration with its origin group and its hooks.
+
+Not here: matching hosts and merging rules (`sites.py`), what a request does with all this (`proxy/`).
+Lifetime: a reload makes new runtimes; the old ones are closed once the requests that hold them are over.
+"""
+
+from banish.caching.policy import CachePolicy
+from banish.clock import Clock
+from banish.edge.config import Config
+from banish.edge.hooks import Hooks
+from banish.edge.sites import Site, Sites
+from banish.http.targets import Target
+from banish.origin.client import OriginGroup
+from banish.origin.connect import OriginTls
+from banish.tables import Accounts
+
+
+class SiteRuntime:
+    """One site, ready to serve. `origin` is the way to its content, `hooks` its program, if it has one."""
+
+    def __init__(self, site: Site, *, accounts: Accounts, clock: Clock) -> None:
+        config = site.config
+        self.site = site
+        self.config = config
+        self.name = site.name
+        self.origin = OriginGroup(
+            config.origin,
+            accounts=accounts,
+            clock=clock,
+            timeouts=config.origin_timeouts,
+            limits=config.origin_limits,
+            tls=OriginTls(
+                verify=config.origin_tls.verify, ca_file=config.origin_tls.ca, server_name=config.origin_tls.server_name
+            ),
+            lenient=config.lenient,
+        )
+        self.hooks = (
+            Hooks.load(site.name, config.hooks, accounts=accounts, clock=clock) if config.hooks is not None else None
+        )
+
+    def policy(self, path: str) -> CachePolicy:
+        """The caching policy of a normalised path."""
+        return self.site.policy(path)
+
+    def host_header(self, target: Target) -> str:
+        """What the origin is told as Host."""
+        match self.config.host_header:
+            case "preserve":
+                return target.host
+            case "origin":
+                address = self.origin.addresses[0]
+                if address.scheme == "unix":
+                    return target.host
+                host = f"[{address.host}]" if ":" in address.host else address.host
+                usual = {"http": 80, "https": 443}[address.scheme]
+                return host if address.port == usual else f"{host}:{address.port}"
+            case literal:
+                return literal
+
+
+class Runtimes:
+    """All sites of one configuration, at work."""
+
+    def __init__(self, config: Config, *, accounts: Accounts, clock: Clock) -> None:
+        self.sites = Sites(config)
+        self._by_name = {site.name: SiteRuntime(site, accounts=accounts, clock=clock) for site in self.sites.all}
+
+    def match(self, host: str) -> SiteRuntime | None:
+        """The site that answers a host; None if none does."""
+        site = self.sites.match(host)
+        return None if site is None else self._by_name[site.name]
+
+    async def close(self) -> None:
+        """Close every connection to every origin."""
+        for runtime in self._by_name.values():
+            await runtime.origin.close()

@@ -1,0 +1,541 @@
+"""One client connection: bytes in, requests to the pipeline, answers out.
+
+    data_received ──▶ lane (hot table) ──▶ answered, done
+         │ not covered
+         ▼
+    parser ──▶ gate, framing ──▶ queue of requests ──▶ one task: pipeline.answer ──▶ written in order
+
+- httptools bounds nothing, so bytes that are not body are counted before it sees them.
+- An error in a message stands in the queue behind the answers to the messages before it.
+- The stage says what the client is being waited for, and the wheel holds its deadline:
+
+      idle    between messages            → closed
+      head    a head has begun            → 408, closed
+      body    a request body is wanted    → 408, closed
+      answer  we are at work              → no deadline of the client's
+      write   the client does not read    → aborted
+
+Not here: what the answer is (`pipeline.py`), its bytes on the wire (`wire.py`).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from enum import StrEnum
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from banish.errors import BanishError, ClientError, LimitExceeded
+from banish.http.fields import Fields
+from banish.http.framing import FramingKind, request_framing
+from banish.http.gate import check_request_head
+from banish.http.messages import RequestHead, ResponseHead
+from banish.http.targets import request_target
+from banish.proxy.exchange import Answer, ConnectionInfo, Request, RequestBody
+from banish.proxy.unknown_methods import UnknownMethodParser
+from banish.proxy.wire import LAST_CHUNK, chunk, encode_head, encode_interim, refusal
+
+if TYPE_CHECKING:
+    from banish.proxy.front import Front
+
+PIECE_BYTES = 16384
+"""The parser is fed in pieces of this size, so that little is parsed ahead of what is answered."""
+DISCARD_BODY_BYTES = 65536
+"""A request body nobody wanted is read up to this much to keep the connection; past it the connection closes."""
+FAR_S = 86400.0
+_FRAMING_NAMES = (b"content-length", b"transfer-encoding")
+
+
+class Stage(StrEnum):
+    """What the client is being waited for."""
+
+    IDLE = "idle"
+    HEAD = "head"
+    BODY = "body"
+    ANSWER = "answer"
+    WRITE = "write"
+
+
+class ClientConnection(asyncio.Protocol):
+    """The protocol of one client connection."""
+
+    def __init__(self, front: "Front", listener: str, scheme: str, *, https_port: int | None = None) -> None:
+        self.deadline = 0
+        self._front = front
+        self._info = ConnectionInfo("", scheme, listener, https_port)
+        self._lane = front.hot.lane(listener)
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._parser: httptools.HttpRequestParser | UnknownMethodParser | None = None
+        self._stage = Stage.IDLE
+        self._quiet = True
+        """Between messages, nothing queued, nothing unsent: the lane may answer."""
+        self._unparsed = b""
+        self._queue: deque[Request | ClientError] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._paused = False
+        self._deaf = False
+        """What still comes in is not read: an error was met, or the connection is closing."""
+        self._tunnel: Callable[[bytes], None] | None = None
+        self._idle_ticks = front.wheel.after(front.config.timeouts.idle_s) - front.wheel.tick
+        self._begin_message()
+
+    # --- the transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self._info = self._info._replace(peer=peer[0] if isinstance(peer, tuple) else "")
+        if not self._front.admit(self):
+            self._transport.abort()
+            return
+        self._wait_for(Stage.IDLE)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deaf = True
+        self._front.leave(self)
+        gone = ClientError(499, "the client closed the connection")
+        if self._receiving is not None:
+            self._receiving.fail(gone)
+        if self._tunnel is not None:
+            self._tunnel(b"")
+        if self._task is not None:
+            self._task.cancel()
+        self._wake_writer()
+
+    def eof_received(self) -> bool:
+        """The client sends no more. What it asked before is still answered, where the transport can."""
+        if self._receiving is not None:
+            self._receiving.fail(ClientError(400, "the request ended before its body did"))
+        if self._tunnel is not None:
+            self._tunnel(b"")
+        self._deaf = True
+        return bool(self._queue) and self._info.scheme == "http"
+
+    def pause_writing(self) -> None:
+        self._writable = asyncio.get_running_loop().create_future()
+        self._quiet = False
+        self._wait_for(Stage.WRITE)
+
+    def resume_writing(self) -> None:
+        self._wake_writer()
+        if self._queue:
+            self._wait_for(Stage.ANSWER)
+        else:
+            self._rest()
+
+    def _wake_writer(self) -> None:
+        if self._writable is not None:
+            if not self._writable.done():
+                self._writable.set_result(None)
+            self._writable = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._quiet and self._lane.answer(data, self._transport, self._info):
+            self.deadline = self._front.wheel.tick + self._idle_ticks
+            return
+        if self._tunnel is not None:
+            self._tunnel(data)
+        elif not self._deaf:
+            self._unparsed = self._unparsed + data if self._unparsed else data
+            self._parse()
+
+    def expire(self) -> None:
+        """The wheel's call: the client was waited for long enough."""
+        if self._transport.is_closing():
+            return
+        self._front.client_timeouts.add(self._stage)
+        match self._stage:
+            case Stage.IDLE:
+                self._transport.close()
+            case Stage.HEAD:
+                self._refuse(ClientError(408, "the request head did not arrive in time"))
+            case Stage.BODY if self._receiving is not None:
+                self._receiving.fail(ClientError(408, "the request body did not arrive in time"))
+            case Stage.WRITE:
+                self._transport.abort()
+            case _:
+                self._wait_for(Stage.ANSWER)
+
+    def drain(self) -> None:
+        """The edge is going away: close now if nothing is going on, else after the answer at work."""
+        if self._quiet:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection as it is."""
+        self._transport.abort()
+
+    def _wait_for(self, stage: Stage) -> None:
+        limits = self._front.config.timeouts
+        waits = {
+            Stage.IDLE: limits.idle_s, Stage.HEAD: limits.head_s, Stage.BODY: limits.body_s,
+            Stage.ANSWER: FAR_S, Stage.WRITE: limits.write_s,
+        }  # fmt: skip
+        self._stage = stage
+        self._front.wheel.watch(self, waits[stage])
+
+    def _rest(self) -> None:
+        """Nothing is at work: wait for the next message, or for the rest of a head."""
+        began = self._fed > 0
+        self._quiet = not began and not self._unparsed and not self._deaf and self._writable is None
+        self._wait_for(Stage.HEAD if began else Stage.IDLE)
+
+    # --- from bytes to requests
+
+    def _begin_message(self) -> None:
+        self._target = b""
+        self._lines: list[tuple[bytes, bytes]] = []
+        self._trailers: list[tuple[bytes, bytes]] | None = None
+        self._receiving: RequestBody | None = None
+        self._fed = 0
+        self._beside_body = 0
+        self._reframing = self._reframed_whole = False
+
+    def _parse(self) -> None:
+        """Feed the parser what has arrived, until the queue is full or something is wrong."""
+        self._quiet = False
+        while self._unparsed and not self._deaf and self._tunnel is None:
+            if len(self._queue) >= self._front.config.limits.pipelined_requests:
+                self._pause_reading()
+                return
+            piece, self._unparsed = self._unparsed[:PIECE_BYTES], self._unparsed[PIECE_BYTES:]
+            self._feed(piece)
+        if not self._queue and not self._deaf:
+            self._rest()
+
+    def _feed(self, piece: bytes) -> None:
+        if self._parser is None:
+            self._parser = httptools.HttpRequestParser(self)
+        fresh = self._fed == 0
+        self._fed += len(piece)
+        self._beside_body += len(piece)
+        if self._beside_body > self._front.config.limits.request_head_bytes + PIECE_BYTES:
+            self._refuse(self._too_large("request_head_bytes", "the request head is too large"))
+            return
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._after_upgrade(piece[upgrade.args[0] :])
+        except httptools.HttpParserInvalidMethodError:
+            if fresh and not self._target:
+                self._parser = UnknownMethodParser(self, self._front.config.limits.request_head_bytes)
+                self._unparsed = piece + self._unparsed
+                self._fed = 0
+            else:
+                self._refuse(ClientError(501, "the method is not known"))
+        except httptools.HttpParserError as error:
+            if not self._deaf:
+                self._refuse(ClientError(400, f"the message cannot be parsed: {error}"))
+        if isinstance(self._parser, UnknownMethodParser) and self._parser.done:
+            self._unparsed = self._parser.leftover + self._unparsed
+            self._parser = None
+
+    def on_url(self, target: bytes) -> None:
+        if not self._reframing:
+            self._target += target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._reframing:
+            return
+        (self._lines if self._trailers is None else self._trailers).append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._reframing or self._deaf or self._parser is None:
+            return
+        try:
+            self._accept(self._parser)
+        except ClientError as error:
+            self._refuse(error)
+
+    def on_body(self, data: bytes) -> None:
+        # A tiny chunk may cost many bytes of framing, a large one few: sixteen to one is no attack.
+        self._beside_body = max(0, self._beside_body - 17 * len(data))
+        if self._receiving is None or self._deaf:
+            return
+        self._receiving.feed(data)
+        if self._receiving.size > self._front.config.limits.request_body_bytes:
+            error = self._too_large("request_body_bytes", "the request body is too large", status=413)
+            self._receiving.fail(error)
+            self._deaf = True
+        elif self._stage is Stage.BODY:
+            self._wait_for(Stage.BODY)
+
+    def on_message_complete(self) -> None:
+        if self._reframing:
+            self._reframed_whole = True
+            return
+        if self._receiving is not None:
+            self._receiving.end()
+            if self._stage is Stage.BODY:
+                self._wait_for(Stage.ANSWER)
+        self._begin_message()
+
+    def _accept(self, parser: "httptools.HttpRequestParser | UnknownMethodParser") -> None:
+        """A head is whole: check it, frame its body, queue the request."""
+        front, limits = self._front, self._front.config.limits
+        head_bytes = len(self._target) + sum([len(name) + len(value) + 4 for name, value in self._lines])
+        if head_bytes > limits.request_head_bytes:
+            raise self._too_large("request_head_bytes", "the request head is too large")
+        if len(self._lines) > limits.request_fields:
+            raise self._too_large("request_fields", "the request has too many fields")
+        if len(self._target) > limits.request_target_bytes:
+            raise self._too_large("request_target_bytes", "the request target is too long", status=414)
+        version = parser.get_http_version()
+        head = RequestHead(
+            parser.get_method().decode("latin-1"),
+            self._target.decode("latin-1"),
+            Fields.decode(self._lines),
+            "1.0" if version == "1.0" else "1.1",
+        )
+        check_request_head(head, version)
+        framing = request_framing(head.method, head.version, head.fields)
+        target = request_target(head.method, head.target, head.fields.get("host"), self._info.scheme)
+        upgrade = parser.should_upgrade()
+        websocket = (
+            upgrade and head.method == "GET" and framing.kind is FramingKind.NONE
+            and head.fields.members("upgrade")[:1] == ["websocket"]
+        )  # fmt: skip
+        self._reframing = upgrade and not websocket
+        if framing.kind is FramingKind.LENGTH and framing.length > limits.request_body_bytes:
+            raise self._too_large("request_body_bytes", "the request body is too large", status=413)
+        request = Request(
+            head, target, self._info,
+            arrived_at=front.clock.now(), started=front.clock.monotonic(), arrived_index=front.stamps.index,
+            upgrade=websocket, raw_target=self._target, head_bytes=head_bytes, interim=self._send_interim,
+            raw_host=next((value for name, value in self._lines if name.lower() == b"host"), b""),
+        )  # fmt: skip
+        if framing.kind is not FramingKind.NONE:
+            request.body = self._receiving = self._body(head)
+            self._trailers = []
+        self._beside_body = 0
+        self._queue.append(request)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._answer_queue())
+
+    def _body(self, head: RequestHead) -> RequestBody:
+        expects = "100-continue" in [m.lower() for m in head.fields.members("expect")] and head.version == "1.1"
+
+        def wanted() -> None:
+            if body.ended:
+                return
+            if expects and body.size == 0:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._wait_for(Stage.BODY)
+
+        body = RequestBody(self._pause_reading, self._resume_reading, wanted)
+        return body
+
+    def _too_large(self, limit: str, reason: str, status: int = 431) -> LimitExceeded:
+        self._front.limits_reached.add(limit)
+        return LimitExceeded(status, limit, reason)
+
+    def _refuse(self, error: ClientError) -> None:
+        """Answer with an error once those before are answered; read no further."""
+        if self._deaf:
+            return
+        self._deaf = True
+        self._unparsed = b""
+        if self._receiving is not None:
+            self._receiving.fail(error)  # the request is queued already: its answer tells
+            return
+        self._queue.append(error)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._answer_queue())
+
+    def _after_upgrade(self, rest: bytes) -> None:
+        """llhttp stopped at an Upgrade. A websocket waits for the origin's word; any other message is framed
+        again, by a fresh parser that never saw the field: llhttp would read its body as a second request."""
+        self._unparsed = rest + self._unparsed
+        if not self._reframing:
+            self._tunnel = self._hold_early
+            early, self._unparsed = self._unparsed, b""
+            self._early = b""
+            if early:
+                self._hold_early(early)
+            return
+        lines = [b"%b: %b\r\n" % line for line in self._lines if line[0].lower() in _FRAMING_NAMES]
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % (b"".join(lines) or b"Content-Length: 0\r\n"))
+        self._reframing = False
+        if self._reframed_whole:
+            self.on_message_complete()
+
+    def _hold_early(self, data: bytes) -> None:
+        """Bytes of a tunnel that is not open yet."""
+        self._early += data
+        if len(self._early) > self._front.config.limits.request_head_bytes:
+            self._pause_reading()
+
+    def _pause_reading(self) -> None:
+        if not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._paused and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
+
+    # --- from answers to bytes
+
+    async def _answer_queue(self) -> None:
+        """Answer what is queued, in order, one at a time."""
+        try:
+            while self._queue and not self._transport.is_closing():
+                self._wait_for(Stage.ANSWER)
+                request = self._queue[0]
+                if isinstance(request, ClientError):
+                    self._front.refused(request)
+                    answer = refusal(request, self._front.node)
+                    await self._send(None, answer)
+                    self._transport.close()
+                    return
+                answer = await self._front.pipeline.answer(request)
+                if answer.tunnel is not None:
+                    await self._run_tunnel(request, answer)
+                    return
+                keep = await self._send(request, answer)
+                if not keep:
+                    self._transport.close()
+                    return
+                self._queue.popleft()
+                self._next()
+        except BanishError as error:
+            # The body broke off after its head was sent. Only a reset tells that to a client that
+            # reads until close; to others the missing rest does.
+            self._front.broken(error)
+            self._transport.abort()
+        finally:
+            self._task = None
+
+    def _next(self) -> None:
+        """An answer is out: read on."""
+        if self._tunnel is not None:  # the websocket was refused: what came after is ordinary HTTP again
+            self._unparsed, self._tunnel, self._parser = self._early, None, None
+            self._begin_message()
+        self._resume_reading()
+        if self._unparsed:
+            self._parse()
+        if not self._queue and self._receiving is None:
+            self._rest()
+
+    def _send_interim(self, head: ResponseHead) -> None:
+        self._transport.write(encode_interim(head))
+
+    async def _send(self, request: Request | None, answer: Answer) -> bool:
+        """Write one answer; say whether the connection may be used again."""
+        keep = (
+            request is not None and not answer.close and not self._front.draining
+            and self._persistent(request) and await self._body_is_over(request)
+        )  # fmt: skip
+        keep = keep and not (self._deaf and len(self._queue) == 1)
+        version = request.head.version if request is not None else "1.1"
+        chunked = answer.length is None and answer.body is not None and version == "1.1"
+        keep = keep and (answer.body is None or answer.length is not None or chunked)
+        head = encode_head(answer, keep=keep, chunked=chunked, version=version)
+        sent = 0
+        if answer.body is None or isinstance(answer.body, bytes):
+            self._transport.write(head + (answer.body or b""))
+            sent = len(answer.body or b"")
+        else:
+            sent = await self._stream(head, answer, chunked)
+        if request is not None:
+            self._front.answered(request, answer, sent)
+        if self._writable is not None:
+            await self._writable
+        return keep
+
+    async def _stream(self, head: bytes, answer: Answer, chunked: bool) -> int:
+        """Write head and body as the body comes; return how many body bytes went."""
+        reader = answer.body
+        assert reader is not None
+        assert not isinstance(reader, bytes)
+        sent = 0
+        try:
+            first = await reader.read()
+            self._transport.write(head + (chunk(first) if chunked and first else first))
+            sent = len(first)
+            while first:
+                if self._writable is not None:
+                    await self._writable
+                data = await reader.read()
+                if not data:
+                    break
+                self._transport.write(chunk(data) if chunked else data)
+                sent += len(data)
+            if chunked:
+                trailers = answer.trailers() if answer.trailers is not None else None
+                self._transport.write(LAST_CHUNK if trailers is None else b"0\r\n" + trailers.encode() + b"\r\n")
+        finally:
+            reader.close()
+        return sent
+
+    def _persistent(self, request: Request) -> bool:
+        options = [option.lower() for option in request.head.fields.members("connection")]
+        return "close" not in options and (request.head.version == "1.1" or "keep-alive" in options)
+
+    async def _body_is_over(self, request: Request) -> bool:
+        """Read off what is left of a request body that the answer did not need, up to a bound."""
+        body = request.body
+        if body is None or body.ended:
+            return True
+        if "expect" in request.head.fields and body.size == 0:
+            return False  # the client may or may not send it: nobody can tell where the next message starts
+        seen = body.size
+        with suppress(BanishError):
+            async for _ in body:
+                if body.size - seen > DISCARD_BODY_BYTES:
+                    return False
+        return body.ended
+
+    async def _run_tunnel(self, request: Request, answer: Answer) -> None:
+        """Switch protocols: from here on bytes pass both ways until either side ends."""
+        tunnel = answer.tunnel
+        assert tunnel is not None
+        arrived: asyncio.Queue[bytes] = asyncio.Queue()
+        held = 0
+
+        def forward(data: bytes) -> None:
+            nonlocal held
+            held += len(data)
+            if held > PIECE_BYTES * 4:
+                self._pause_reading()
+            arrived.put_nowait(data)
+
+        async def upstream() -> None:
+            nonlocal held
+            while data := await arrived.get():
+                await tunnel.write(data)
+                held -= len(data)
+                if held < PIECE_BYTES:
+                    self._resume_reading()
+
+        async def downstream() -> int:
+            sent = 0
+            while data := await tunnel.read():
+                self._transport.write(data)
+                sent += len(data)
+                if self._writable is not None:
+                    await self._writable
+            return sent
+
+        self._transport.write(encode_head(answer, keep=True, chunked=False, version="1.1", switching=True))
+        self._tunnel = forward
+        if self._early:
+            forward(self._early)
+        self._resume_reading()
+        up = asyncio.ensure_future(upstream())
+        down = asyncio.ensure_future(downstream())
+        try:
+            await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            up.cancel()
+            down.cancel()
+            ended = await asyncio.gather(up, down, return_exceptions=True)
+            tunnel.close()
+            sent = ended[1] if isinstance(ended[1], int) else 0
+            self._front.answered(request, answer, sent)
+            self._transport.close()

@@ -1,0 +1,346 @@
+"""The pipeline: from a request to its answer.
+
+    loop? method? site ─▶ hook ─▶ key ─▶ stored responses ─▶ decide ─┬─ Hit ─────────▶ answered, published
+                                                                     ├─ Stale ───────▶ answered; revalidated behind
+                                                                     ├─ Validate ─┐
+                                                                     ├─ Forward ──┴─▶ join a fetch, or start one
+                                                                     └─ Unsatisfiable ▶ 504
+
+Every way to end is an `Outcome`; the same word stands in `Cache-Status` details, logs and metrics.
+
+Not here: the rules themselves (`caching/`), exchanges with the origin (`fetches.py`), bytes (`connection.py`).
+Source: RFC 9111 section 4; RFC 9211; the answer rule is PURGE rule 9.
+"""
+
+from collections.abc import Mapping
+from typing import assert_never
+from urllib.parse import quote
+
+import msgspec
+import structlog
+
+from banish.caching.cache_status import Outcome, cache_status
+from banish.caching.keys import cache_key, key_target
+from banish.caching.policy import CachePolicy
+from banish.caching.reuse import Forward, Forwarded, Hit, Stale, Unsatisfiable, Validate, decide, stale_on_error
+from banish.caching.stored import Metadata, ttl
+from banish.caching.validation import conditional_request
+from banish.clock import Clock
+from banish.edge.hook_views import HookRequest
+from banish.edge.runtime import Runtimes, SiteRuntime
+from banish.errors import BanishError, ClientError, OriginError
+from banish.http.fields import Fields
+from banish.http.hops import via_count
+from banish.http.messages import RequestHead
+from banish.proxy.answers import from_stored, in_304
+from banish.proxy.exchange import Answer, Request
+from banish.proxy.fetches import Fetch, Fetched, Fetcher, Plan, upstream_head
+from banish.proxy.hot import HotResponse, HotTable
+from banish.proxy.wire import encode_head, error_answer
+from banish.purge.stamps import PurgeTable, Verdict
+from banish.store.memory import MemoryStore
+from banish.store.records import StoredResponse
+
+FETCHES_PER_REQUEST_MAX = 2
+"""Fetches a request may wait for before it starts its own, which always satisfies it (PURGE rule 9)."""
+REFUSED_METHODS: Mapping[str, int] = {"TRACE": 405, "CONNECT": 501}
+LOOPS_MAX = 1
+"""Times a request may have passed here before; a second edge of the same name in the way is no loop."""
+
+_SHAPING = ("if-none-match", "if-modified-since", "range")
+"""Request fields that may make a 304 or 206 of a stored 200."""
+
+log = structlog.get_logger(__name__)
+
+
+class Pipeline:
+    """Answers requests. One per edge; holds no state of its own but for references."""
+
+    def __init__(
+        self,
+        *,
+        runtimes: Runtimes,
+        store: MemoryStore,
+        stamps: PurgeTable,
+        fetcher: Fetcher,
+        hot: HotTable,
+        clock: Clock,
+        node: str,
+    ) -> None:
+        self.runtimes = runtimes
+        self._store = store
+        self._stamps = stamps
+        self._fetcher = fetcher
+        self._hot = hot
+        self._clock = clock
+        self._node = node
+
+    async def answer(self, request: Request) -> Answer:
+        """The answer to a request. Never raises: whatever goes wrong becomes a page that says so."""
+        try:
+            return await self._route(request)
+        except ClientError as error:
+            return self._error(error.status, error, Forwarded.BYPASS, close=error.close)
+        except OriginError as error:
+            return self._error(error.status, error, Forwarded.MISS)
+        except BanishError as error:
+            return self._error(502, error, Forwarded.MISS)
+        except Exception as error:
+            log.exception("request failed", url=request.target.url)
+            fault = BanishError(f"a fault inside the edge: {type(error).__name__}")
+            return self._error(500, fault, Forwarded.BYPASS, close=True)
+
+    # --- where the request goes
+
+    async def _route(self, request: Request) -> Answer:
+        head = request.head
+        if request.connection.https_port is not None:
+            return self._to_https(request, request.connection.https_port)
+        if head.method in REFUSED_METHODS:
+            raise ClientError(REFUSED_METHODS[head.method], f"{head.method} is not served here", close=False)
+        if via_count(head.fields, self._node) > LOOPS_MAX:
+            raise ClientError(508, "the request has passed here before", close=False)
+        site = self.runtimes.match(request.target.host)
+        if site is None:
+            raise ClientError(421, f"no site here serves the host {request.target.host}", close=False)
+        view: HookRequest | None = None
+        target = request.target
+        if site.hooks is not None:
+            view = site.hooks.request(head, target, peer=request.connection.peer)
+            if view.answer is not None:
+                return self._synthetic(head, view)
+            head, target = view.head(), view.target
+        policy = site.policy(target.path)
+        if view is not None and view.bypassed:
+            policy = msgspec.structs.replace(policy, bypass=True)
+        if head.method == "OPTIONS" and head.fields.get("max-forwards") == "0":
+            return Answer(204, Fields.of([("Allow", "GET, HEAD, OPTIONS")]), Outcome.SYNTHETIC)
+        if request.upgrade and not site.config.websocket:
+            raise ClientError(501, "WebSocket is switched off for this site", close=False)
+        extra = "".join([f"+{quote(value, safe='')}" for value in view.key_extra]) if view is not None else ""
+        key = cache_key(site.name + extra, target, policy)
+        plan = Plan(request, head, site, policy, key, view=view)
+        if head.method not in ("GET", "HEAD"):
+            return await self._fetch(plan, Forwarded.METHOD)
+        if request.body is not None or request.upgrade:
+            # Content in a GET has no meaning, yet some origins give it one: unkeyed, so never stored.
+            plan.policy = msgspec.structs.replace(policy, bypass=True)
+        if plan.policy.bypass:
+            return await self._fetch(plan, Forwarded.BYPASS)
+        return await self._from_cache(plan)
+
+    def _to_https(self, request: Request, port: int) -> Answer:
+        """308: the same request, method and body too, over TLS (RFC 9110 section 15.4.9)."""
+        host = request.target.host
+        if not host.endswith("]"):
+            host = host.rpartition(":")[0] or host
+        where = f"https://{host}{'' if port == 443 else f':{port}'}{request.target.path_and_query}"
+        fields = Fields.of([("Location", where), ("Cache-Status", f"{self._node}; detail=https")])
+        return Answer(308, fields, Outcome.SYNTHETIC, body=b"", length=0)
+
+    def _synthetic(self, head: RequestHead, view: HookRequest) -> Answer:
+        made = view.answer
+        assert made is not None
+        fields = made.fields.plus("Cache-Status", f"{self._node}; detail=hook")
+        body = None if head.method == "HEAD" or made.status in (204, 304) else made.body
+        return Answer(made.status, fields, Outcome.SYNTHETIC, body=body, length=len(made.body))
+
+    async def _from_cache(self, plan: Plan) -> Answer:
+        """GET and HEAD: what is stored, if it may be used; else the origin."""
+        now = self._clock.now()
+        records = self._store.lookup(plan.key)
+        soft = [at for at, record in enumerate(records) if record.soft]
+        decision = decide(plan.head, [record.meta for record in records], now, plan.policy, soft_purged=soft)
+        match decision:
+            case Hit(meta):
+                record = _record(records, meta)
+                if record.body.accepts_readers:
+                    self._publish(plan, record, now)
+                    return self._stored(plan, record, now, Outcome.HIT)
+                return await self._fetch(plan, Forwarded.MISS)
+            case Stale(meta):
+                record = _record(records, meta)
+                self._revalidate_behind(plan, record)
+                return self._stored(plan, record, now, Outcome.STALE, detail="stale-while-revalidate")
+            case Validate(meta, reason):
+                plan.records = (_record(records, meta),)
+                return await self._fetch(plan, reason)
+            case Forward(reason, variants):
+                plan.records = tuple([_record(records, meta) for meta in variants])
+                return await self._fetch(plan, reason)
+            case Unsatisfiable():
+                error = ClientError(504, "only-if-cached, and nothing usable is stored", close=False)
+                return self._error(504, error, None)
+            case _:
+                assert_never(decision)
+
+    # --- by way of the origin
+
+    async def _fetch(self, plan: Plan, reason: Forwarded) -> Answer:
+        """Join a fetch under way if one can serve this request, else start one."""
+        share = plan.head.method == "GET" and not plan.policy.bypass and "range" not in plan.head.fields
+        if share and reason is not Forwarded.REQUEST:
+            for _ in range(FETCHES_PER_REQUEST_MAX):
+                running = self._fetcher.joinable(plan.key, plan.request.arrived_index)
+                if running is None:
+                    break
+                shared = await self._join(plan, running)
+                if shared is not None:
+                    return shared
+        fetch = self._start(plan, reason, share=share)
+        fetched = await fetch.outcome()
+        if isinstance(fetched, BanishError):
+            return self._failed(plan, fetched, reason)
+        return self._fetched(plan, fetched, reason)
+
+    def _start(self, plan: Plan, reason: Forwarded, *, share: bool) -> Fetch:
+        """Begin a fetch: about what is stored, or for a whole that can be stored, or just as the client asked."""
+        asked = plan.head
+        if share and (plan.records or not self._fetcher.is_unshared(plan.key)):
+            metas = [record.meta for record in plan.records]
+            asked = conditional_request(plan.head, metas, selected=reason is not Forwarded.VARY_MISS)
+        outgoing = upstream_head(plan.request, asked, plan.target, plan.site, self._node)
+        return self._fetcher.start(plan, outgoing, share=share)
+
+    async def _join(self, plan: Plan, running: Fetch) -> Answer | None:
+        """Wait for another request's fetch; None if what comes of it cannot answer this one."""
+        fetched = await running.outcome()
+        now = self._clock.now()
+        if isinstance(fetched, BanishError):
+            plan.records = plan.records or running.plan.records
+            return self._failed(plan, fetched, Forwarded.MISS)
+        record = fetched.record
+        if record is None or not record.body.accepts_readers:
+            return None
+        if fetched.hides_error:
+            return self._stored(plan, record, now, Outcome.STALE_ERROR, detail=f"origin-{fetched.status}")
+        if self._stamps.verdict(record.targets, record.fence, plan.request.arrived_index) is not Verdict.CLEAN:
+            return None
+        if not isinstance(decide(plan.head, [record.meta], now, plan.policy), Hit):
+            return None
+        status = cache_status(
+            self._node, hit=False, fwd=Forwarded.STALE if fetched.revalidated else Forwarded.MISS,
+            fwd_status=fetched.status, collapsed=True, ttl=ttl(record.meta, now),
+        )  # fmt: skip
+        return from_stored(plan.head, record, now, outcome=Outcome.COLLAPSED, cache_status=status)
+
+    def _revalidate_behind(self, plan: Plan, record: StoredResponse) -> None:
+        """Renew a stale response while the client already has it, unless that is under way."""
+        if self._fetcher.joinable(plan.key, self._stamps.index) is None:
+            request = plan.request.repeated()
+            head = _unconditional(plan.head)
+            behind = Plan(request, head, plan.site, plan.policy, plan.key, (record,), plan.view)
+            self._start(behind, Forwarded.STALE, share=True)
+
+    def _fetched(self, plan: Plan, fetched: Fetched, reason: Forwarded) -> Answer:
+        """The answer from this request's own fetch."""
+        now = self._clock.now()
+        if fetched.tunnel is not None:
+            return Answer(101, fetched.head.fields, Outcome.TUNNEL, fetched.head.reason, tunnel=fetched.tunnel)
+        if fetched.hides_error and fetched.record is not None:
+            return self._stored(plan, fetched.record, now, Outcome.STALE_ERROR, detail=f"origin-{fetched.status}")
+        stored = fetched.record is not None and fetched.reason.storable
+        outcome = Outcome.REVALIDATED if fetched.revalidated else Outcome.MISS if stored else Outcome.PASS
+        status = cache_status(
+            self._node, hit=False, fwd=reason, fwd_status=fetched.status, stored=stored,
+            ttl=ttl(fetched.record.meta, now) if fetched.record is not None else None,
+            detail=None if stored else fetched.reason.value,
+        )  # fmt: skip
+        shaped = any(name in plan.head.fields for name in _SHAPING) and fetched.head.status == 200
+        if fetched.record is not None and (fetched.revalidated or shaped):
+            return from_stored(plan.head, fetched.record, now, outcome=outcome, cache_status=status)
+        return self._relayed(plan, fetched, outcome, status)
+
+    def _relayed(self, plan: Plan, fetched: Fetched, outcome: Outcome, status: str) -> Answer:
+        """The origin's response as it came."""
+        head, body = fetched.head, fetched.body
+        fields = head.fields.plus("Cache-Status", status)
+        if body is None or plan.request.head.method == "HEAD":
+            return Answer(head.status, fields, outcome, head.reason)
+        fields = fields.without(("content-length",))
+        if body.data is not None:
+            return Answer(head.status, fields, outcome, head.reason, body=body.data, length=len(body.data))
+        return Answer(
+            head.status, fields, outcome, head.reason,
+            body=body.reader(), length=fetched.length, trailers=lambda: body.trailers,
+        )  # fmt: skip
+
+    def _failed(self, plan: Plan, error: BanishError, reason: Forwarded) -> Answer:
+        """The origin gave no response: a stored one, if nothing forbids it, else a page that says so."""
+        now = self._clock.now()
+        for record in plan.records:
+            if record.body.accepts_readers and stale_on_error(record.meta, now, plan.policy, plan.head, "unreachable"):
+                return self._stored(plan, record, now, Outcome.STALE_ERROR, detail=error.code)
+        status = error.status if isinstance(error, OriginError | ClientError) else 502
+        return self._error(status, error, reason)
+
+    # --- answers
+
+    def _stored(
+        self, plan: Plan, record: StoredResponse, now: float, outcome: Outcome, *, detail: str | None = None
+    ) -> Answer:
+        status = cache_status(self._node, hit=True, ttl=ttl(record.meta, now), detail=detail)
+        return from_stored(plan.head, record, now, outcome=outcome, cache_status=status)
+
+    def _error(self, status: int, error: BanishError, fwd: Forwarded | None, *, close: bool = False) -> Answer:
+        text = cache_status(self._node, hit=False, fwd=fwd, detail=error.code)
+        return error_answer(status, error, cache_status=text, outcome=Outcome.ERROR, close=close)
+
+    def hot_status(self, ttl_s: int) -> bytes:
+        """`Cache-Status` of a hit from the hot table."""
+        return cache_status(self._node, hit=True, ttl=ttl_s).encode("latin-1")
+
+    # --- the hot table
+
+    def _publish(self, plan: Plan, record: StoredResponse, now: float) -> None:
+        """Let the hot table repeat this hit, if all that it depended on is in the memo's key."""
+        request, meta, data = plan.request, record.meta, record.body.data
+        if (
+            data is None or meta.content_range is not None or meta.status in (204, 304)
+            or request.head.method != "GET" or request.head.version != "1.1" or not request.raw_host
+            or request.raw_target[:1] != b"/"
+        ):  # fmt: skip
+            return
+        selecting = dict.fromkeys(meta.vary)
+        if plan.view is not None:
+            if plan.view.read_outside:
+                return
+            selecting.update(dict.fromkeys(plan.view.read_fields - {"host"}))
+        lines = [request.head.fields.get_all(name) for name in selecting]
+        if any(len(values) > 1 for values in lines):
+            return
+        fields = meta.fields.without(("content-length", "age"))
+        whole = Answer(meta.status, fields, Outcome.HIT, meta.reason, length=len(data))
+        left = ttl(meta, now)
+        self._hot.publish(
+            request.connection.listener,
+            request.raw_host,
+            request.raw_target,
+            tuple(selecting),
+            tuple([values[0].encode("latin-1") if values else None for values in lines]),
+            HotResponse(
+                record=record,
+                prefix=_open_head(whole),
+                prefix_304=_open_head(Answer(304, in_304(fields), Outcome.HIT)),
+                body=data,
+                etag=meta.etag.encode("latin-1") if meta.etag is not None and meta.status == 200 else None,
+                born=meta.received_at - meta.initial_age,
+                expires=now + left,
+                valid_until=now + left,
+            ),
+        )
+
+
+def _open_head(answer: Answer) -> bytes:
+    """A head without the blank line that ends it: the hot table goes on with Age."""
+    return encode_head(answer, keep=True, chunked=False, version="1.1")[:-2]
+
+
+def _record(records: tuple[StoredResponse, ...], meta: Metadata) -> StoredResponse:
+    return next(record for record in records if record.meta is meta)
+
+
+def _unconditional(head: RequestHead) -> RequestHead:
+    """A request for the whole, whatever part or condition the client's was for."""
+    names = ("range", "if-range", "if-none-match", "if-modified-since")
+    return RequestHead("GET", head.target, head.fields.without(names), head.version)

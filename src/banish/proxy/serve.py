@@ -1,0 +1,233 @@
+"""An edge at work: its parts put together, its listeners, its start and its end.
+
+    start ──▶ serving ──▶ draining ──▶ stopped
+                 └─ reload: new sites and hooks, the hot table emptied; listeners, store and sizes stay
+
+Not here: signals and the admin listener (`cli/`).
+"""
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+
+import structlog
+
+from banish.clock import Clock, SystemClock
+from banish.edge.collector import Pauses, freeze
+from banish.edge.config import Config, Listener
+from banish.edge.logs import AccessLog
+from banish.edge.runtime import Runtimes
+from banish.edge.sites import Sites
+from banish.proxy.connection import ClientConnection
+from banish.proxy.fetches import Fetcher
+from banish.proxy.front import Front
+from banish.proxy.hot import HotTable
+from banish.proxy.pipeline import Pipeline
+from banish.proxy.tls import server_context
+from banish.purge.stamps import PurgeTable
+from banish.store.bodies import Body, BodyLimits
+from banish.store.memory import MemoryStore
+from banish.store.records import StoredResponse
+from banish.store.spool import SpoolBudget
+from banish.tables import Accounts
+
+BACKLOG = 4096
+"""Connections the kernel may hold for us; it takes its own bound (net.core.somaxconn) if that is less."""
+SWEEP_BUDGET_S = 0.001
+"""What one slice of a sweep may take from requests."""
+SWEEP_EVERY_S = 1.0
+"""How often stamps old enough are looked for when nothing else wakes the sweeper."""
+RETIRED_S = 3600.0
+"""How long the origins of a former configuration stay open for requests that began under it."""
+
+log = structlog.get_logger(__name__)
+
+
+class State(StrEnum):
+    """Where in its life an edge is."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+class Edge:
+    """One running edge. Belongs to the event loop that starts it."""
+
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.accounts = Accounts()
+        self.state = State.STARTING
+        self.stamps = PurgeTable(self.accounts)
+        self._scratch, self._owns_scratch = _scratch_directory(config)
+        self._spool = SpoolBudget(self._scratch, config.memory.spool_bytes, accounts=self.accounts)
+        self.hot = HotTable(self.stamps, self.clock, status_of=self._hot_status, touched=self._touched)
+        self.store = MemoryStore(
+            config.memory.budget_bytes,
+            table=self.stamps,
+            accounts=self.accounts,
+            spool=self._spool,
+            on_removed=lambda record, reason: self.hot.unpublish(record),
+        )
+        self._fetcher = Fetcher(
+            store=self.store,
+            stamps=self.stamps,
+            clock=self.clock,
+            make_body=self._make_body,
+            purged=self._wake_sweeper,
+            node=config.node,
+            accounts=self.accounts,
+        )
+        self._pipeline = Pipeline(
+            runtimes=self._runtimes(config),
+            store=self.store,
+            stamps=self.stamps,
+            fetcher=self._fetcher,
+            hot=self.hot,
+            clock=self.clock,
+            node=config.node,
+        )
+        self.access_log = AccessLog(config.log, self.accounts)
+        self._front = Front(
+            config,
+            pipeline=self._pipeline,
+            hot=self.hot,
+            stamps=self.stamps,
+            clock=self.clock,
+            accounts=self.accounts,
+            access_log=self.access_log,
+        )
+        self._pauses = Pauses(self.accounts)
+        self._servers: list[asyncio.Server] = []
+        self._sweeper: asyncio.Task[None] | None = None
+        self._sweep_wanted = asyncio.Event()
+        self._retired: list[Runtimes] = []
+
+    @property
+    def sites(self) -> Sites:
+        """The sites of the configuration in force."""
+        return self._pipeline.runtimes.sites
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports listened on, in the order of the configuration."""
+        return [int(socket.getsockname()[1]) for server in self._servers for socket in server.sockets[:1]]
+
+    async def start(self) -> None:
+        """Open the listeners and serve. Raises OSError if an address cannot be had, ConfigError for TLS files."""
+        self.access_log.start()
+        self._front.wheel.start()
+        if self.access_log.enabled:
+            self.hot.log = self._front.hit
+        https = next((listener for listener in self.config.listen if listener.tls), None)
+        try:
+            for listener in self.config.listen:
+                self._servers.append(await self._listen(listener, https))
+        except BaseException:
+            await self.stop()
+            raise
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+        self._pauses.start()
+        freeze()
+        self.state = State.SERVING
+
+    async def _listen(self, listener: Listener, https: Listener | None) -> asyncio.Server:
+        host, _, port = listener.address.rpartition(":")
+        scheme = "https" if listener.tls else "http"
+        https_port = None
+        if listener.redirect_to_https:
+            https_port = int(https.address.rpartition(":")[2]) if https is not None else 443
+        name = f"{scheme}://{listener.address}"
+        return await asyncio.get_running_loop().create_server(
+            lambda: ClientConnection(self._front, name, scheme, https_port=https_port),
+            host.strip("[]") or None,
+            int(port),
+            ssl=server_context(listener.tls) if listener.tls else None,
+            ssl_handshake_timeout=self.config.timeouts.handshake_s if listener.tls else None,
+            backlog=BACKLOG,
+        )
+
+    def reload(self, config: Config) -> None:
+        """Put a new configuration in force: sites, rules, hooks, limits and waits. Raises ConfigError, and then
+        nothing has changed."""
+        runtimes = self._runtimes(config)
+        former, self._pipeline.runtimes = self._pipeline.runtimes, runtimes
+        self.config = self._front.config = config
+        self.hot.clear()
+        self.access_log.reopen()
+        self._retired.append(former)
+        asyncio.get_running_loop().call_later(RETIRED_S, self._close_retired, former)
+
+    async def stop(self, *, drain_s: float = 0.0) -> None:
+        """Take no new connections, let what is under way end within `drain_s` seconds, then close everything."""
+        self.state = State.DRAINING
+        self._front.draining = True
+        for server in self._servers:
+            server.close()
+        for connection in list(self._front.connections):
+            connection.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_s):
+                while self._front.connections:
+                    await asyncio.sleep(0.05)
+        for connection in list(self._front.connections):
+            connection.abort()
+        await self._fetcher.stop()
+        for runtimes in (*self._retired, self._pipeline.runtimes):
+            await runtimes.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._front.wheel.stop()
+        self._pauses.stop()
+        self.access_log.close()
+        self._spool.close()
+        if self._owns_scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        self.state = State.STOPPED
+
+    # --- what the parts need of each other
+
+    def _runtimes(self, config: Config) -> Runtimes:
+        return Runtimes(config, accounts=self.accounts, clock=self.clock)
+
+    def _close_retired(self, runtimes: Runtimes) -> None:
+        self._retired.remove(runtimes)
+        self._closing = asyncio.get_running_loop().create_task(runtimes.close())
+
+    def _make_body(self, kept: bool, abandoned: Callable[[], object]) -> Body:
+        limits = BodyLimits(memory_bytes_max=self.config.memory.body_memory_bytes)
+        return Body.filling(self._spool, kept=kept, limits=limits, on_abandoned=lambda: (abandoned(), None)[1])
+
+    def _hot_status(self, ttl_s: int) -> bytes:
+        return self._pipeline.hot_status(ttl_s)
+
+    def _touched(self, record: StoredResponse) -> None:
+        self.store.touch(record)
+
+    def _wake_sweeper(self) -> None:
+        self._sweep_wanted.set()
+
+    async def _sweep(self) -> None:
+        """Delete what purges have killed, a slice at a time, between requests."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_EVERY_S):
+                    await self._sweep_wanted.wait()
+            self._sweep_wanted.clear()
+            while not self.store.sweep(SWEEP_BUDGET_S, self.clock.monotonic).idle:
+                await asyncio.sleep(0)
+
+
+def _scratch_directory(config: Config) -> tuple[Path, bool]:
+    """Where spool files go, and whether it is ours to remove."""
+    if config.data is None:
+        return Path(tempfile.mkdtemp(prefix="banish-")), True
+    directory = Path(config.data) / "spool"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory, False

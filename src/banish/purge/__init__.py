@@ -1,0 +1,1 @@
+"""Purging: targets, stamps and the fetch fence. Pure."""

@@ -1,0 +1,1 @@
+"""What ships for tests: a clock to turn by hand, an origin that follows a script."""
