@@ -32,9 +32,7 @@ def invalidated(method: str, target: Target, response: ResponseHead) -> tuple[st
     return tuple(urls)
 
 
-def invalidated_groups(
-    method: str, response: ResponseHead, stored: Iterable[Metadata] = ()
-) -> tuple[str, ...]:
+def invalidated_groups(method: str, response: ResponseHead, stored: Iterable[Metadata] = ()) -> tuple[str, ...]:
     """The cache groups, of the response's origin, that this response makes unusable.
 
     Cache-Group-Invalidation counts on responses to unsafe methods only. `stored` are the responses that

@@ -41,9 +41,7 @@ UNDERSTOOD_STATUSES = frozenset(
 )
 """Statuses whose caching requirements are implemented here, which is what must-understand asks about."""
 
-NEVER_STORED_STATUSES = frozenset(
-    {304, 401, 407, 408, 411, 412, 413, 416, 417, 421, 425, 426, 428, 429, 431, 511}
-)
+NEVER_STORED_STATUSES = frozenset({304, 401, 407, 408, 411, 412, 413, 416, 417, 421, 425, 426, 428, 429, 431, 511})
 """Statuses that answer something outside the cache key: a condition, a range, credentials, the size or pace
 of one request. RFC 6585 forbids storing 428, 429, 431 and 511; stored, the others would let one client's odd
 request become everybody's answer."""
@@ -107,17 +105,24 @@ _IN_REQUEST = frozenset(
 
 
 def decide_storing(
-    request: RequestHead, response: ResponseHead, policy: CachePolicy, *, target: Target | None = None
+    request: RequestHead,
+    response: ResponseHead,
+    policy: CachePolicy,
+    *,
+    target: Target | None = None,
+    received_at: float | None = None,
 ) -> StoreReason:
     """Whether this final response to this request may be stored.
 
     `target` is the request's target URI; without it, only a relative Content-Location makes a POST storable.
+    `received_at` tells whether an Expires without a Date is over already.
     """
     applied = control(response.fields, policy)
     return (
         _refused_by_request(request, response, applied, policy, target)
         or _refused_by_directives(request, response, applied.directives, policy)
         or _refused_by_fields(request, response, applied, policy)
+        or _refused_as_useless(response, applied, policy, received_at)
         or StoreReason.STORE
     )
 
@@ -144,9 +149,7 @@ def _refused_by_request(
     return None
 
 
-def _stands_for_get(
-    request: RequestHead, response: ResponseHead, applied: Control, target: Target | None
-) -> bool:
+def _stands_for_get(request: RequestHead, response: ResponseHead, applied: Control, target: Target | None) -> bool:
     """True if a POST's response is what a GET would get, and says for how long (RFC 9110 section 9.3.3)."""
     location = response.fields.get("content-location")
     given = (applied.directives.max_age, applied.directives.s_maxage)
@@ -199,15 +202,17 @@ def _refused_by_fields(
         return StoreReason.TAGS
     if response.status == 206 and ("range" not in request.fields or held_range(fields) is None):
         return StoreReason.PARTIAL
-    return _refused_as_useless(response, applied, policy)
+    return None
 
 
-def _refused_as_useless(response: ResponseHead, applied: Control, policy: CachePolicy) -> StoreReason | None:
+def _refused_as_useless(
+    response: ResponseHead, applied: Control, policy: CachePolicy, received_at: float | None
+) -> StoreReason | None:
     """Section 3 asks for freshness or a status that may be guessed at; sense asks for a way to reuse it."""
     fields, directives = response.fields, applied.directives
     # Only whether there is a lifetime matters here, not how long it is; Date will do as the present.
-    present = date_field(fields, "date", now=0.0) or 0.0
-    lifetime = _lifetime(response, applied, policy, received_at=present)
+    present = date_field(fields, "date", now=0.0) if received_at is None else received_at
+    lifetime = _lifetime(response, applied, policy, received_at=present or 0.0)
     guessable = response.status in HEURISTICALLY_CACHEABLE or directives.public
     if not lifetime.explicit and not guessable:
         return StoreReason.STATUS
@@ -219,9 +224,7 @@ def _refused_as_useless(response: ResponseHead, applied: Control, policy: CacheP
     return None
 
 
-def _lifetime(
-    response: ResponseHead, applied: Control, policy: CachePolicy, *, received_at: float
-) -> Lifetime:
+def _lifetime(response: ResponseHead, applied: Control, policy: CachePolicy, *, received_at: float) -> Lifetime:
     return freshness_lifetime(response.status, response.fields, applied, policy, received_at=received_at)
 
 
@@ -269,9 +272,7 @@ def _usable_last_modified(fields: Fields, now: float) -> str | None:
     return None if date_field(fields, "last-modified", now=now) is None else fields.get("last-modified")
 
 
-def storable_fields(
-    fields: Fields, directives: Directives, policy: CachePolicy, *, received_at: float
-) -> Fields:
+def storable_fields(fields: Fields, directives: Directives, policy: CachePolicy, *, received_at: float) -> Fields:
     """The fields that may be kept and served again (section 3.1), with a valid Date.
 
     Age is left out, since it is worked out anew for each reuse; so is what a qualified no-cache or private

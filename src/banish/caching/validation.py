@@ -31,9 +31,7 @@ _NOT_UPDATED = frozenset({"content-encoding", "content-length", "content-range"}
 """Fields that say how to read the stored bytes (section 3.2)."""
 
 
-def conditional_request(
-    request: RequestHead, metas: Sequence[Metadata], *, selected: bool = True
-) -> RequestHead:
+def conditional_request(request: RequestHead, metas: Sequence[Metadata], *, selected: bool = True) -> RequestHead:
     """This request, made conditional on the stored responses having changed; the client's conditions go.
 
     The first of `metas` is the one that the request selected; pass `selected=False` if none was, so that only
@@ -138,9 +136,7 @@ def _updated(
     received_at: float,
 ) -> Metadata:
     merged = ResponseHead(meta.status, _merged(meta, response.fields), meta.reason)
-    made = make_metadata(
-        meta.key, request, merged, policy, requested_at=requested_at, received_at=received_at
-    )
+    made = make_metadata(meta.key, request, merged, policy, requested_at=requested_at, received_at=received_at)
     return msgspec.structs.replace(
         made,
         content_range=meta.content_range,

@@ -34,9 +34,7 @@ def vary_names(fields: Fields, policy: CachePolicy) -> tuple[str, ...] | None:
     return tuple(sorted(names))
 
 
-def selecting_values(
-    names: tuple[str, ...], request_fields: Fields, policy: CachePolicy
-) -> tuple[str | None, ...]:
+def selecting_values(names: tuple[str, ...], request_fields: Fields, policy: CachePolicy) -> tuple[str | None, ...]:
     """The normal form of each of the named request fields; None where absent."""
     return tuple([_selecting_value(name, request_fields) for name in names])
 
@@ -74,9 +72,7 @@ def _weighted_form(name: str, value: str) -> str | None:
         if name == "accept-encoding" and choice in ("x-gzip", "x-compress"):
             choice = choice[2:]  # RFC 9110 sections 8.4.1.1 and 8.4.1.3: to be considered equivalent
         members.append((-weight, choice))
-    return ",".join(
-        f"{choice};q={-weight:g}" if weight != -1.0 else choice for weight, choice in sorted(members)
-    )
+    return ",".join(f"{choice};q={-weight:g}" if weight != -1.0 else choice for weight, choice in sorted(members))
 
 
 def _weight(parameter: str) -> float | None:

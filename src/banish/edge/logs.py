@@ -229,7 +229,7 @@ def configure_logging(settings: Log, stream: TextIO | None = None) -> None:
         cache_logger_on_first_use=False,
     )
     renderer: list[structlog.types.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [_telling_first, structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
         if as_json
         else [structlog.dev.ConsoleRenderer(colors=out.isatty())]
     )
@@ -246,3 +246,11 @@ def configure_logging(settings: Log, stream: TextIO | None = None) -> None:
     # A library that announces its own start would drown the edge's banner.
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio"):
         logging.getLogger(name).setLevel("WARNING")
+
+
+def _telling_first(
+    logger: object, method: str, event: structlog.types.EventDict
+) -> structlog.types.EventDict:
+    """When, how bad and what, before the details."""
+    first = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
+    return {**first, **event}

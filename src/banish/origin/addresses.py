@@ -34,9 +34,7 @@ def parse_address(text: str) -> Address:
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path.startswith("/"):
-            raise ConfigError(
-                f"origin {text!r}: a unix socket is named by its absolute path, as in unix:/run/app.sock"
-            )
+            raise ConfigError(f"origin {text!r}: a unix socket is named by its absolute path, as in unix:/run/app.sock")
         return Address("unix", path, 0)
     try:
         parts = urlsplit(text)

@@ -23,19 +23,18 @@ from banish.http.framing import Framing
 from banish.http.messages import IDEMPOTENT_METHODS, RequestHead, ResponseHead
 from banish.origin.addresses import Address, parse_address
 from banish.origin.connect import Connector, OriginTls
-from banish.origin.connection import Exchange, OnInterim, OriginConnection
+from banish.origin.connection import OriginConnection
+from banish.origin.exchange import Exchange, OnInterim
 from banish.origin.limits import Limits
 from banish.origin.pool import Plan, Pool
 from banish.origin.reading import ResponseReader
 from banish.origin.sending import Upload, encode_head
-from banish.origin.timeouts import ORIGIN_TIMEOUTS, Stage, Timeouts
+from banish.origin.timeouts import ORIGIN_TIMEOUTS, Stage, Timeouts, bound
 from banish.origin.watch import Watch, tick_s
 from banish.tables import Accounts, Metric, Samples
 
 ORIGIN_OPENED = Metric("banish_origin_connections_opened_total", "counter", "Connections opened to origins.")
-ORIGIN_REUSED = Metric(
-    "banish_origin_connections_reused_total", "counter", "Requests sent on a pooled connection."
-)
+ORIGIN_REUSED = Metric("banish_origin_connections_reused_total", "counter", "Requests sent on a pooled connection.")
 ORIGIN_RETRIES = Metric(
     "banish_origin_retries_total", "counter", "Requests sent again because a pooled connection was dead."
 )
@@ -51,9 +50,7 @@ ORIGIN_CONNECTIONS = Metric(
     "Connections to origins: `taken` by a request, or `idle`.",
     ("state",),
 )
-ORIGIN_WAITING = Metric(
-    "banish_origin_requests_waiting", "gauge", "Requests that wait for a connection to come free."
-)
+ORIGIN_WAITING = Metric("banish_origin_requests_waiting", "gauge", "Requests that wait for a connection to come free.")
 
 
 class Tunnel:
@@ -194,12 +191,8 @@ class OriginGroup:
         try:
             while True:
                 connection = await self._take(fresh=fresh, surely=not repeatable)
-                reader = ResponseReader(
-                    head.method, self.limits, lenient=self.lenient, switch_allowed=expect_upgrade
-                )
-                exchange = connection.begin(
-                    raw, reader, upload=upload, on_interim=on_interim, total_due=total_due
-                )
+                reader = ResponseReader(head.method, self.limits, lenient=self.lenient, switch_allowed=expect_upgrade)
+                exchange = connection.begin(raw, reader, upload=upload, on_interim=on_interim, total_due=total_due)
                 try:
                     return OriginResponse(exchange, await exchange.wait_head())
                 except OriginError as error:
@@ -254,6 +247,9 @@ class OriginGroup:
         except BaseException:
             self._pool.leave(address)
             raise
+        if connection.closed:
+            self._pool.failed(address, asyncio.get_running_loop().time())
+            raise ConnectFailed(f"{address} took the connection and closed it", retryable=True)
         self._pool.worked(address)
         self._all.add(connection)
         self._opened.add()
@@ -263,20 +259,16 @@ class OriginGroup:
         """Stand in line for a connection, or the right to open one."""
         turn: asyncio.Future[Plan[OriginConnection]] = loop.create_future()
         if not self._pool.wait(turn):
-            raise ConnectFailed(
-                f"{self.limits.waiting_max} requests wait for a connection already (waiting_max)"
-            )
+            raise ConnectFailed(f"{self.limits.waiting_max} requests wait for a connection already (waiting_max)")
         try:
-            async with asyncio.timeout(self.timeouts.pool_wait_s):
+            async with asyncio.timeout(bound(self.timeouts.pool_wait_s)):
                 return await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
                 self._hand_back(turn.result())
             if isinstance(error, TimeoutError):
                 self.count_timeout(Stage.POOL_WAIT)
-                raise OriginTimeout(
-                    Stage.POOL_WAIT, "no connection to the origin came free", retryable=True
-                ) from error
+                raise OriginTimeout(Stage.POOL_WAIT, "no connection to the origin came free", retryable=True) from error
             raise
 
     def _hand_back(self, plan: Plan[OriginConnection]) -> None:
@@ -286,7 +278,7 @@ class OriginGroup:
         elif plan.address is not None:
             self._pool.leave(plan.address)
 
-    # ── what connections report (`connection.Owner`) ──
+    # ── what connections report (`exchange.Owner`) ──
 
     def connection_idle(self, connection: OriginConnection) -> None:
         """Back to the pool, or on to the next who waits."""

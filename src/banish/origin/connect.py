@@ -22,8 +22,9 @@ import msgspec
 
 from banish.errors import ConfigError, ConnectFailed, OriginTimeout
 from banish.origin.addresses import Address
-from banish.origin.connection import OriginConnection, Owner
-from banish.origin.timeouts import Stage
+from banish.origin.connection import OriginConnection
+from banish.origin.exchange import Owner
+from banish.origin.timeouts import Stage, bound
 
 ATTEMPT_DELAY_S = 0.25
 """RFC 8305 section 8: the recommended Connection Attempt Delay."""
@@ -47,9 +48,7 @@ def tls_context(tls: OriginTls) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"origin TLS: the file {tls.ca_file!r} is no PEM file of certificates: {error}"
-        ) from error
+        raise ConfigError(f"origin TLS: the file {tls.ca_file!r} is no PEM file of certificates: {error}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     if not tls.verify:
@@ -72,7 +71,7 @@ class Connector:
         loop = asyncio.get_running_loop()
         connection = OriginConnection(address, self._owner, loop)
         with self._named(Stage.CONNECT, address):
-            async with asyncio.timeout(self._owner.timeouts.connect_s):
+            async with asyncio.timeout(bound(self._owner.timeouts.connect_s)):
                 if address.scheme == "unix":
                     await loop.create_unix_connection(lambda: connection, address.host)
                     return connection
@@ -90,9 +89,7 @@ class Connector:
             infos = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
         return await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=ATTEMPT_DELAY_S, loop=loop)
 
-    async def _adopt(
-        self, loop: asyncio.AbstractEventLoop, connection: OriginConnection, sock: socket.socket
-    ) -> None:
+    async def _adopt(self, loop: asyncio.AbstractEventLoop, connection: OriginConnection, sock: socket.socket) -> None:
         address = connection.address
         if address.scheme != "https":
             with self._named(Stage.CONNECT, address):
@@ -101,14 +98,14 @@ class Connector:
         wait_s = self._owner.timeouts.tls_handshake_s
         name = self._server_name or address.host.rstrip(".")
         with self._named(Stage.TLS_HANDSHAKE, address):
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout(bound(wait_s)):
                 # The loop's own bound stands behind ours: its error cannot be told from a reset.
                 await loop.create_connection(
                     lambda: connection,
                     sock=sock,
                     ssl=self._context,
                     server_hostname=name,
-                    ssl_handshake_timeout=2 * wait_s,
+                    ssl_handshake_timeout=min(2 * wait_s, 86_400),
                 )
 
     @contextlib.contextmanager
@@ -135,9 +132,7 @@ def _literal(address: Address) -> list[AddressInfo] | None:
     if ip.version == 6:
         if ip.scope_id is not None:
             return None
-        return [
-            (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address.host, address.port, 0, 0))
-        ]
+        return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address.host, address.port, 0, 0))]
     return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address.host, address.port))]
 
 

@@ -131,10 +131,7 @@ class Pool(Generic[C]):
     def leave(self, address: Address) -> None:
         """A taken connection is no more; its place goes to the first who waits."""
         self._open[address] -= 1
-        if (
-            self._open[address] < self._limits.connections_max
-            and (future := self._next_waiting()) is not None
-        ):
+        if self._open[address] < self._limits.connections_max and (future := self._next_waiting()) is not None:
             self._open[address] += 1
             future.set_result(Plan(address=address))
 

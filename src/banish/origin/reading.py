@@ -81,9 +81,7 @@ class ResponseReader:
         "trailers",
     )
 
-    def __init__(
-        self, method: str, limits: Limits, *, lenient: bool = False, switch_allowed: bool = False
-    ) -> None:
+    def __init__(self, method: str, limits: Limits, *, lenient: bool = False, switch_allowed: bool = False) -> None:
         self._method = method
         self._limits = limits
         self._lenient = lenient
@@ -188,9 +186,7 @@ class ResponseReader:
             raise BadResponse(f"the head of the response is larger than {self._limits.head_bytes_max} bytes")
         if end >= 0:
             return end
-        if not self._lenient and (
-            b"\n\n" in buffer[self._searched :] or b"\n\r\n" in buffer[self._searched :]
-        ):
+        if not self._lenient and (b"\n\n" in buffer[self._searched :] or b"\n\r\n" in buffer[self._searched :]):
             raise BadResponse("the head of the response ends in a bare LF")
         self._searched = max(0, len(buffer) - len(_END_OF_HEAD) + 1)
         return None
@@ -241,9 +237,7 @@ class ResponseReader:
             raise BadResponse(f"no such status: {status}")
 
     def _begin_body(self, head: ResponseHead) -> None:
-        framing = response_framing(
-            self._method, head.status, head.version, head.fields, lenient=self._lenient
-        )
+        framing = response_framing(self._method, head.status, head.version, head.fields, lenient=self._lenient)
         self.framing = framing
         self.persistent = framing.reusable and _persistent(head)
         self.head = _with_one_length(head) if self._lenient else head
@@ -378,9 +372,7 @@ class _Chunks:
             return
         self._overhead_bytes += len(data)
         if self._overhead_bytes > self._limits.head_bytes_max:
-            raise BadResponse(
-                f"more than {self._limits.head_bytes_max} bytes of chunk extensions or trailers"
-            )
+            raise BadResponse(f"more than {self._limits.head_bytes_max} bytes of chunk extensions or trailers")
 
     def on_message_begin(self) -> None:
         if self.complete:

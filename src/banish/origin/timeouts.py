@@ -10,6 +10,7 @@ of the shortest of them, at most one second.
 """
 
 from enum import StrEnum
+from math import inf
 
 import msgspec
 
@@ -55,6 +56,11 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How long a connection is kept for the next request. Below the 60 s at which many origins close."""
     tunnel_idle_s: float = 300.0
     """For a byte in either direction on a tunnel."""
+
+
+def bound(wait_s: float) -> float | None:
+    """For `asyncio.timeout`, which knows no infinity on uvloop."""
+    return None if wait_s == inf else wait_s
 
 
 ORIGIN_TIMEOUTS = Metric(

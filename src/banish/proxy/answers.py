@@ -63,9 +63,7 @@ def _bytes(body: Body, start: int, end: int | None) -> bytes | BodyReader:
     return body.reader(start, end)
 
 
-def _part(
-    request: RequestHead, record: StoredResponse, fields: Fields, size: int, outcome: Outcome
-) -> Answer | None:
+def _part(request: RequestHead, record: StoredResponse, fields: Fields, size: int, outcome: Outcome) -> Answer | None:
     """206 or 416 from a whole stored response; None if the whole is to be sent."""
     meta = record.meta
     ranges = parse_range(request.fields.get("range") or "")
@@ -79,7 +77,9 @@ def _part(
     span = resolve(ranges[0], size)
     if span is None:
         unmet = fields.without(("content-type", "content-encoding", "etag", "last-modified"))
-        return Answer(416, unmet.plus("Content-Range", str(ContentRange(None, None, size))), outcome, body=b"", length=0)
+        return Answer(
+            416, unmet.plus("Content-Range", str(ContentRange(None, None, size))), outcome, body=b"", length=0
+        )
     start, end = span
     fields = fields.plus("Content-Range", str(ContentRange(start, end - 1, size)))
     return Answer(206, fields, outcome, body=_bytes(record.body, start, end), length=end - start)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
+from banish.edge.config import ClientTimeouts
 from banish.errors import BanishError, ClientError, LimitExceeded
 from banish.http.fields import Fields
 from banish.http.framing import FramingKind, request_framing
@@ -34,6 +35,7 @@ from banish.http.gate import check_request_head
 from banish.http.messages import RequestHead, ResponseHead
 from banish.http.targets import request_target
 from banish.proxy.exchange import Answer, ConnectionInfo, Request, RequestBody
+from banish.proxy.tunnel import Relay
 from banish.proxy.unknown_methods import UnknownMethodParser
 from banish.proxy.wire import LAST_CHUNK, chunk, encode_head, encode_interim, refusal
 
@@ -64,7 +66,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, front: "Front", listener: str, scheme: str, *, https_port: int | None = None) -> None:
         self.deadline = 0
         self._front = front
-        self._info = ConnectionInfo("", scheme, listener, https_port)
+        self._info = ConnectionInfo("", scheme, listener, https_port=https_port)
         self._lane = front.hot.lane(listener)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._parser: httptools.HttpRequestParser | UnknownMethodParser | None = None
@@ -86,8 +88,10 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername")
-        self._info = self._info._replace(peer=peer[0] if isinstance(peer, tuple) else "")
+        peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        self._info = self._info._replace(
+            peer=peer[0] if isinstance(peer, tuple) else "", local=_authority(local) if isinstance(local, tuple) else ""
+        )
         if not self._front.admit(self):
             self._transport.abort()
             return
@@ -169,19 +173,16 @@ class ClientConnection(asyncio.Protocol):
         self._transport.abort()
 
     def _wait_for(self, stage: Stage) -> None:
-        limits = self._front.config.timeouts
-        waits = {
-            Stage.IDLE: limits.idle_s, Stage.HEAD: limits.head_s, Stage.BODY: limits.body_s,
-            Stage.ANSWER: FAR_S, Stage.WRITE: limits.write_s,
-        }  # fmt: skip
         self._stage = stage
-        self._front.wheel.watch(self, waits[stage])
+        self._front.wheel.watch(self, _bound_s(self._front.config.timeouts, stage))
 
     def _rest(self) -> None:
         """Nothing is at work: wait for the next message, or for the rest of a head."""
-        began = self._fed > 0
-        self._quiet = not began and not self._unparsed and not self._deaf and self._writable is None
-        self._wait_for(Stage.HEAD if began else Stage.IDLE)
+        self._quiet = not (self._began or self._unparsed or self._deaf or self._writable is not None)
+        if not self._began:
+            self._wait_for(Stage.IDLE)
+        elif self._stage is not Stage.HEAD:  # its deadline is for the whole head, however it drips in
+            self._wait_for(Stage.HEAD)
 
     # --- from bytes to requests
 
@@ -190,7 +191,8 @@ class ClientConnection(asyncio.Protocol):
         self._lines: list[tuple[bytes, bytes]] = []
         self._trailers: list[tuple[bytes, bytes]] | None = None
         self._receiving: RequestBody | None = None
-        self._fed = 0
+        self._began = False
+        self._opening: bytes | None = None
         self._beside_body = 0
         self._reframing = self._reframed_whole = False
 
@@ -209,8 +211,10 @@ class ClientConnection(asyncio.Protocol):
     def _feed(self, piece: bytes) -> None:
         if self._parser is None:
             self._parser = httptools.HttpRequestParser(self)
-        fresh = self._fed == 0
-        self._fed += len(piece)
+        if not self._began:
+            self._opening = piece
+        elif not self._target and self._opening is not None:
+            self._opening += piece
         self._beside_body += len(piece)
         if self._beside_body > self._front.config.limits.request_head_bytes + PIECE_BYTES:
             self._refuse(self._too_large("request_head_bytes", "the request head is too large"))
@@ -220,18 +224,25 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._after_upgrade(piece[upgrade.args[0] :])
         except httptools.HttpParserInvalidMethodError:
-            if fresh and not self._target:
-                self._parser = UnknownMethodParser(self, self._front.config.limits.request_head_bytes)
-                self._unparsed = piece + self._unparsed
-                self._fed = 0
-            else:
-                self._refuse(ClientError(501, "the method is not known"))
+            self._on_unknown_method()
         except httptools.HttpParserError as error:
-            if not self._deaf:
-                self._refuse(ClientError(400, f"the message cannot be parsed: {error}"))
+            self._refuse(ClientError(400, f"the message cannot be parsed: {error}"))
         if isinstance(self._parser, UnknownMethodParser) and self._parser.done:
             self._unparsed = self._parser.leftover + self._unparsed
             self._parser = None
+
+    def _on_unknown_method(self) -> None:
+        """Give the message to a parser that takes any method, if its first byte is still known."""
+        if self._opening is None:
+            self._refuse(ClientError(501, "the method is not known, and came behind another request"))
+            return
+        self._parser = UnknownMethodParser(self, self._front.config.limits.request_head_bytes)
+        self._unparsed = self._opening + self._unparsed
+        self._began, self._opening = True, None
+        self._beside_body = 0
+
+    def on_message_begin(self) -> None:
+        self._began = True
 
     def on_url(self, target: bytes) -> None:
         if not self._reframing:
@@ -292,7 +303,9 @@ class ClientConnection(asyncio.Protocol):
         )
         check_request_head(head, version)
         framing = request_framing(head.method, head.version, head.fields)
-        target = request_target(head.method, head.target, head.fields.get("host"), self._info.scheme)
+        target = request_target(
+            head.method, head.target, head.fields.get("host"), self._info.scheme, default_host=self._info.local
+        )
         upgrade = parser.should_upgrade()
         websocket = (
             upgrade and head.method == "GET" and framing.kind is FramingKind.NONE
@@ -358,6 +371,7 @@ class ClientConnection(asyncio.Protocol):
             return
         lines = [b"%b: %b\r\n" % line for line in self._lines if line[0].lower() in _FRAMING_NAMES]
         self._parser = httptools.HttpRequestParser(self)
+        self._reframed_whole = False
         self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % (b"".join(lines) or b"Content-Length: 0\r\n"))
         self._reframing = False
         if self._reframed_whole:
@@ -397,7 +411,10 @@ class ClientConnection(asyncio.Protocol):
                 if answer.tunnel is not None:
                     await self._run_tunnel(request, answer)
                     return
-                keep = await self._send(request, answer)
+                try:
+                    keep = await self._send(request, answer)
+                finally:
+                    answer.close_body()
                 if not keep:
                     self._transport.close()
                     return
@@ -444,8 +461,7 @@ class ClientConnection(asyncio.Protocol):
             sent = await self._stream(head, answer, chunked)
         if request is not None:
             self._front.answered(request, answer, sent)
-        if self._writable is not None:
-            await self._writable
+        await self._drained()
         return keep
 
     async def _stream(self, head: bytes, answer: Answer, chunked: bool) -> int:
@@ -454,23 +470,16 @@ class ClientConnection(asyncio.Protocol):
         assert reader is not None
         assert not isinstance(reader, bytes)
         sent = 0
-        try:
-            first = await reader.read()
-            self._transport.write(head + (chunk(first) if chunked and first else first))
-            sent = len(first)
-            while first:
-                if self._writable is not None:
-                    await self._writable
-                data = await reader.read()
-                if not data:
-                    break
-                self._transport.write(chunk(data) if chunked else data)
-                sent += len(data)
-            if chunked:
-                trailers = answer.trailers() if answer.trailers is not None else None
-                self._transport.write(LAST_CHUNK if trailers is None else b"0\r\n" + trailers.encode() + b"\r\n")
-        finally:
-            reader.close()
+        while data := await reader.read():
+            self._transport.write(head + (chunk(data) if chunked else data))
+            head = b""
+            sent += len(data)
+            await self._drained()
+        if chunked:
+            trailers = answer.trailers() if answer.trailers is not None else None
+            head += LAST_CHUNK if trailers is None else b"0\r\n" + trailers.encode() + b"\r\n"
+        if head:
+            self._transport.write(head)
         return sent
 
     def _persistent(self, request: Request) -> bool:
@@ -493,49 +502,39 @@ class ClientConnection(asyncio.Protocol):
 
     async def _run_tunnel(self, request: Request, answer: Answer) -> None:
         """Switch protocols: from here on bytes pass both ways until either side ends."""
-        tunnel = answer.tunnel
-        assert tunnel is not None
-        arrived: asyncio.Queue[bytes] = asyncio.Queue()
-        held = 0
-
-        def forward(data: bytes) -> None:
-            nonlocal held
-            held += len(data)
-            if held > PIECE_BYTES * 4:
-                self._pause_reading()
-            arrived.put_nowait(data)
-
-        async def upstream() -> None:
-            nonlocal held
-            while data := await arrived.get():
-                await tunnel.write(data)
-                held -= len(data)
-                if held < PIECE_BYTES:
-                    self._resume_reading()
-
-        async def downstream() -> int:
-            sent = 0
-            while data := await tunnel.read():
-                self._transport.write(data)
-                sent += len(data)
-                if self._writable is not None:
-                    await self._writable
-            return sent
-
+        assert answer.tunnel is not None
+        self._wait_for(Stage.ANSWER)
         self._transport.write(encode_head(answer, keep=True, chunked=False, version="1.1", switching=True))
-        self._tunnel = forward
+        relay = Relay(answer.tunnel, self._transport.write, self._drained, self._pause_reading, self._resume_reading)
+        self._tunnel = relay.feed
         if self._early:
-            forward(self._early)
+            relay.feed(self._early)
         self._resume_reading()
-        up = asyncio.ensure_future(upstream())
-        down = asyncio.ensure_future(downstream())
-        try:
-            await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            up.cancel()
-            down.cancel()
-            ended = await asyncio.gather(up, down, return_exceptions=True)
-            tunnel.close()
-            sent = ended[1] if isinstance(ended[1], int) else 0
-            self._front.answered(request, answer, sent)
-            self._transport.close()
+        sent = await relay.run()
+        self._front.answered(request, answer, sent)
+        self._transport.close()
+
+    async def _drained(self) -> None:
+        if self._writable is not None:
+            await self._writable
+
+
+def _authority(address: tuple[str, int]) -> str:
+    """A socket address as a Host: what an HTTP/1.0 request without one is for."""
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _bound_s(timeouts: ClientTimeouts, stage: Stage) -> float:
+    """How long the client may be waited for in this stage."""
+    match stage:
+        case Stage.IDLE:
+            return timeouts.idle_s
+        case Stage.HEAD:
+            return timeouts.head_s
+        case Stage.BODY:
+            return timeouts.body_s
+        case Stage.WRITE:
+            return timeouts.write_s
+        case Stage.ANSWER:
+            return FAR_S

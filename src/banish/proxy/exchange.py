@@ -24,12 +24,14 @@ BODY_WINDOW_BYTES = 65536
 class ConnectionInfo(NamedTuple):
     """What is known of a client connection. Handed in, so that a proxy in front can speak for the socket.
 
-    `https_port` is set where the listener sends every request to https: the port to go to.
+    `local` is the address connected to, as a Host. `https_port` is set where the listener sends every request
+    to https: the port to go to.
     """
 
     peer: str
     scheme: str
     listener: str
+    local: str = ""
     https_port: int | None = None
 
 
@@ -103,15 +105,34 @@ class Request:
     """
 
     __slots__ = (
-        "arrived_at", "arrived_index", "body", "connection", "head", "head_bytes", "interim", "raw_host",
-        "raw_target", "started", "target", "upgrade",
+        "arrived_at",
+        "arrived_index",
+        "body",
+        "connection",
+        "head",
+        "head_bytes",
+        "interim",
+        "raw_host",
+        "raw_target",
+        "started",
+        "target",
+        "upgrade",
     )
 
     def __init__(
-        self, head: RequestHead, target: Target, connection: ConnectionInfo, *,
-        arrived_at: float, started: float, arrived_index: int,
-        body: RequestBody | None = None, upgrade: bool = False,
-        raw_target: bytes = b"", raw_host: bytes = b"", head_bytes: int = 0,
+        self,
+        head: RequestHead,
+        target: Target,
+        connection: ConnectionInfo,
+        *,
+        arrived_at: float,
+        started: float,
+        arrived_index: int,
+        body: RequestBody | None = None,
+        upgrade: bool = False,
+        raw_target: bytes = b"",
+        raw_host: bytes = b"",
+        head_bytes: int = 0,
         interim: Callable[[ResponseHead], None] = lambda head: None,
     ) -> None:
         self.head = head
@@ -126,7 +147,6 @@ class Request:
         self.raw_host = raw_host
         self.head_bytes = head_bytes
         self.interim = interim
-
 
     def repeated(self) -> "Request":
         """The same request once more, by the edge itself: no body, nobody to hear of interim responses."""
@@ -151,6 +171,12 @@ class Answer:
     body: bytes | BodyReader | None = None
     length: int | None = None
     close: bool = False
+    """Whether the connection must not be used again."""
     tunnel: Tunnel | None = None
     trailers: Callable[[], Fields | None] | None = None
     error: str = "-"
+
+    def close_body(self) -> None:
+        """Want no more of the body. A fetch that nobody reads stops, unless it is worth keeping."""
+        if isinstance(self.body, BodyReader):
+            self.body.close()

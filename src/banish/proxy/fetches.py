@@ -29,7 +29,7 @@ from banish.caching.validation import freshen, select_validated, update_from_hea
 from banish.clock import Clock
 from banish.edge.hook_views import HookRequest
 from banish.edge.runtime import SiteRuntime
-from banish.errors import BadResponse, BanishError, OriginError
+from banish.errors import BadResponse, BanishError
 from banish.http.dates import format_http_date
 from banish.http.fields import Fields
 from banish.http.framing import FramingKind
@@ -246,13 +246,15 @@ class Fetcher:
                 return fetched
         if head.status in HIDDEN_STATUSES:
             for record in plan.records:
-                if record.body.accepts_readers and stale_on_error(record.meta, self._clock.now(), plan.policy, plan.head, head.status):
+                if record.body.accepts_readers and stale_on_error(
+                    record.meta, self._clock.now(), plan.policy, plan.head, head.status
+                ):
                     return Fetched(head.status, head, StoreReason.STATUS, record=record, hides_error=True)
         policy, may_store = plan.policy, True
         if plan.view is not None and plan.site.hooks is not None:
             changed = plan.site.hooks.response(plan.view, head)
             head, policy, may_store = changed.head(), changed.policy(policy), changed.stored
-        self._invalidate(plan, head)
+        fence = self._invalidate(fetch, head)
         if plan.request.head.method == "HEAD":
             self._update_from_head(fetch, head, response)
         reason = decide_storing(plan.head, head, policy, target=plan.target) if may_store else StoreReason.BYPASS
@@ -267,7 +269,7 @@ class Fetcher:
                 plan.key, plan.head, head, policy, requested_at=response.requested_at, received_at=response.received_at
             )
             targets = self.targets(plan, meta.groups)
-            fetched.record = StoredResponse(meta, fetched.body, targets, fetch.fence, fetch.fence)
+            fetched.record = StoredResponse(meta, fetched.body, targets, fence, fence)
         return fetched
 
     def _received(self, response: OriginResponse) -> ResponseHead:
@@ -322,20 +324,29 @@ class Fetcher:
             elif meta is not old.meta:
                 self._store.replace(old, StoredResponse(meta, old.body, old.targets, fetch.fence, fetch.fence))
 
-    def _invalidate(self, plan: Plan, head: ResponseHead) -> None:
-        """What this response makes invalid is purged, hard, before anybody sees the response (PURGE rule 13)."""
-        site, method = plan.site, plan.head.method
+    def _invalidate(self, fetch: Fetch, head: ResponseHead) -> int:
+        """What this response makes invalid is purged, hard, before anybody sees the response (PURGE rule 13).
+
+        Returns the response's own fence. What made the old answers invalid is itself newer than they are, so it
+        is fenced by its own purge, unless another came in between.
+        """
+        plan, site, method = fetch.plan, fetch.plan.site, fetch.plan.head.method
         urls = [url for text in invalidated(method, plan.target, head) if (url := resolve(plan.target, text))]
         stored = [
-            record.meta for url in urls for record in self._store.lookup(cache_key(site.name, url, site.policy(url.path)))
+            record.meta
+            for url in urls
+            for record in self._store.lookup(cache_key(site.name, url, site.policy(url.path)))
         ]
         targets = [url_target(site.name, key_target(url, site.policy(url.path)).url) for url in urls]
         targets += [
             group_target(site.name, plan.target.origin, group) for group in invalidated_groups(method, head, stored)
         ]
-        if targets:
-            self._stamps.apply(targets)
-            self._purged()
+        if not targets:
+            return fetch.fence
+        undisturbed = self._stamps.verdict(targets, fetch.fence) is Verdict.CLEAN
+        index = self._stamps.apply(targets)
+        self._purged()
+        return index if undisturbed else fetch.fence
 
     # --- the body
 
@@ -356,7 +367,7 @@ class Fetcher:
                 body.fail(BadResponse("the edge is stopping"))
             raise
         await body.drain()
-        if fetched.record is not None and body.kept:
+        if fetched.record is not None and body.kept and _as_announced(fetched.record):
             self._fenced.add(n=self._store.put(fetched.record) is PutOutcome.PURGED)
 
     # --- keys not worth waiting for
@@ -379,6 +390,12 @@ class Fetcher:
             self._unshared[key] = self._clock.monotonic() + UNSHARED_S
             if len(self._unshared) > UNSHARED_KEYS_MAX:
                 self._unshared.popitem(last=False)
+
+
+def _as_announced(record: StoredResponse) -> bool:
+    """A part whose size is not that of its Content-Range is in some other place than it says: not to be kept."""
+    held = record.meta.content_range
+    return held is None or record.body.size == held[1] - held[0] + 1
 
 
 def _cancelling() -> bool:

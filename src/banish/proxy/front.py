@@ -3,6 +3,8 @@
 Not here: listeners and lifecycle (`serve.py`), one connection (`connection.py`).
 """
 
+import asyncio
+
 from banish.clock import Clock
 from banish.edge.config import Config
 from banish.edge.logs import AccessLog, AccessRecord
@@ -16,11 +18,16 @@ from banish.purge.stamps import PurgeTable
 from banish.tables import Accounts, Metric
 
 RESPONSES = Metric(
-    "banish_responses_total", "counter", "Responses by how they came about; `hot` are hits from the hot table.", ("outcome",)
+    "banish_responses_total",
+    "counter",
+    "Responses by how they came about; `hot` are hits from the hot table.",
+    ("outcome",),
 )
 RESPONSE_BYTES = Metric("banish_response_body_bytes_total", "counter", "Body bytes given to clients.")
 CONNECTIONS = Metric("banish_client_connections", "gauge", "Client connections open.")
-CONNECTIONS_TOTAL = Metric("banish_client_connections_total", "counter", "Client connections accepted, or turned away.", ("result",))
+CONNECTIONS_TOTAL = Metric(
+    "banish_client_connections_total", "counter", "Client connections accepted, or turned away.", ("result",)
+)
 CLIENT_TIMEOUTS = Metric(
     "banish_client_timeouts_total", "counter", "Waits on clients that ran out, by what was waited for.", ("stage",)
 )
@@ -56,6 +63,8 @@ class Front:
         self.wheel = Wheel()
         self.draining = False
         self.connections: set[ClientConnection] = set()
+        self.empty = asyncio.Event()
+        """Set when a connection has left and no other is open."""
         self.access_log = access_log
         self._responses = accounts.tally(RESPONSES)
         self._bytes = accounts.tally(RESPONSE_BYTES)
@@ -82,6 +91,8 @@ class Front:
         """A connection is gone."""
         self.connections.discard(connection)
         self.wheel.forget(connection)
+        if not self.connections:
+            self.empty.set()
 
     def answered(self, request: Request, answer: Answer, sent_bytes: int) -> None:
         """A response is out: count and log it."""

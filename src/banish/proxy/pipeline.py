@@ -20,14 +20,13 @@ import msgspec
 import structlog
 
 from banish.caching.cache_status import Outcome, cache_status
-from banish.caching.keys import cache_key, key_target
-from banish.caching.policy import CachePolicy
+from banish.caching.keys import cache_key
 from banish.caching.reuse import Forward, Forwarded, Hit, Stale, Unsatisfiable, Validate, decide, stale_on_error
 from banish.caching.stored import Metadata, ttl
 from banish.caching.validation import conditional_request
 from banish.clock import Clock
 from banish.edge.hook_views import HookRequest
-from banish.edge.runtime import Runtimes, SiteRuntime
+from banish.edge.runtime import Runtimes
 from banish.errors import BanishError, ClientError, OriginError
 from banish.http.fields import Fields
 from banish.http.hops import via_count

@@ -175,7 +175,8 @@ class Edge:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_s):
                 while self._front.connections:
-                    await asyncio.sleep(0.05)
+                    self._front.empty.clear()
+                    await self._front.empty.wait()
         for connection in list(self._front.connections):
             connection.abort()
         await self._fetcher.stop()
@@ -221,7 +222,7 @@ class Edge:
                     await self._sweep_wanted.wait()
             self._sweep_wanted.clear()
             while not self.store.sweep(SWEEP_BUDGET_S, self.clock.monotonic).idle:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # noqa: ASYNC110 (not a wait: requests get their turn)
 
 
 def _scratch_directory(config: Config) -> tuple[Path, bool]:

@@ -54,9 +54,7 @@ def _names(certificate: Certificate) -> list[str]:
     return [name.lower() for name in names.get_values_for_type(x509.DNSName)]
 
 
-def _choose(
-    connection: ssl.SSLObject | ssl.SSLSocket, asked: str | None, by_name: dict[str, ssl.SSLContext]
-) -> None:
+def _choose(connection: ssl.SSLObject | ssl.SSLSocket, asked: str | None, by_name: dict[str, ssl.SSLContext]) -> None:
     """Put the fitting certificate's context in; the first stays where none fits."""
     if asked is None:
         return

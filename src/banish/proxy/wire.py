@@ -47,7 +47,9 @@ def encode_interim(head: ResponseHead) -> bytes:
     return f"HTTP/1.1 {head.status} {reason}\r\n".encode("latin-1") + head.fields.encode() + b"\r\n"
 
 
-def error_answer(status: int, error: BanishError, *, cache_status: str, outcome: Outcome, close: bool = False) -> Answer:
+def error_answer(
+    status: int, error: BanishError, *, cache_status: str, outcome: Outcome, close: bool = False
+) -> Answer:
     """A page that says what happened, for people; `Cache-Status` says the same for programs."""
     phrase = reason_phrase(status) or "Error"
     body = (
@@ -64,13 +66,15 @@ def error_answer(status: int, error: BanishError, *, cache_status: str, outcome:
             ("Cache-Status", cache_status),
         ]
     )
-    return Answer(
-        status, fields, outcome, body=body, length=len(body), close=close, error=f"{error.code}: {error}"
-    )
+    return Answer(status, fields, outcome, body=body, length=len(body), close=close, error=f"{error.code}: {error}")
 
 
 def refusal(error: ClientError, node: str) -> Answer:
     """The answer to a message that was not accepted."""
     return error_answer(
-        error.status, error, cache_status=f"{node}; fwd=bypass; detail={error.code}", outcome=Outcome.ERROR, close=error.close
+        error.status,
+        error,
+        cache_status=f"{node}; fwd=bypass; detail={error.code}",
+        outcome=Outcome.ERROR,
+        close=error.close,
     )

@@ -148,9 +148,7 @@ class ScriptedOrigin:
             )
             self.url = f"unix:{self._unix_path}"
             return self
-        self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", 0, limit=_READ_LIMIT_BYTES, ssl=self._tls
-        )
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=_READ_LIMIT_BYTES, ssl=self._tls)
         port = self._server.sockets[0].getsockname()[1]
         self.url = f"https://localhost:{port}" if self._tls else f"http://127.0.0.1:{port}"
         return self

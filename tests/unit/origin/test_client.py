@@ -3,7 +3,9 @@
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ import pytest
 from banish.errors import BadResponse, ConnectFailed, OriginTimeout, Truncated
 from banish.http.framing import FramingKind
 from banish.http.messages import ResponseHead
+from banish.origin.connect import OriginTls
 from banish.origin.limits import Limits
-from banish.origin.timeouts import Timeouts
+from banish.origin.timeouts import Stage, Timeouts
 from banish.testing.clock import FakeClock
 from banish.testing.origin import CLOSE, RESET, STALL, ScriptedOrigin, Wire, answer, byte_by_byte
 from tests.unit.origin.conftest import Run
@@ -677,13 +680,30 @@ def test_an_upgrade_declined_is_an_ordinary_response(run: Run) -> None:
 # ── every wait runs out, by its name ──
 
 
+def test_waits_can_be_switched_off(run: Run, localhost_tls: ssl.SSLContext, ca_file: str) -> None:
+    async def play() -> None:
+        off = Timeouts(**dict.fromkeys(Timeouts.__struct_fields__, inf))
+        tls = OriginTls(ca_file=ca_file)
+        async with (
+            ScriptedOrigin(tls=localhost_tls) as origin,
+            group_of(origin.url, timeouts=off, tls=tls, limits=Limits(connections_max=1)) as group,
+        ):
+            origin.respond("/", body=b"hi")
+            first, second = await asyncio.gather(group.get(), group.get())
+            assert first == second == b"hi"
+
+    run(play())
+
+
+def test_every_stage_has_a_bound_of_its_name() -> None:
+    assert Timeouts.__struct_fields__ == tuple(f"{stage}_s" for stage in Stage)
+
+
 def short(stage: str) -> Timeouts:
     return Timeouts(**{f"{stage}_s": 0.03})
 
 
-async def refuses(
-    group_url: str, stage: str, timeouts: Timeouts, *, body: AsyncIterator[bytes] | None = None
-) -> None:
+async def refuses(group_url: str, stage: str, timeouts: Timeouts, *, body: AsyncIterator[bytes] | None = None) -> None:
     async with group_of(group_url, timeouts=timeouts) as group:
         with pytest.raises(OriginTimeout) as caught:
             await read_all(await group.fetch(request("POST" if body else "GET"), body))

@@ -18,9 +18,7 @@ def test_fields_go_out_as_given() -> None:
 
 
 def test_a_body_without_a_length_goes_out_in_chunks() -> None:
-    assert encode_head(head(("Host", "a")), with_body=True).endswith(
-        b"a\r\nTransfer-Encoding: chunked\r\n\r\n"
-    )
+    assert encode_head(head(("Host", "a")), with_body=True).endswith(b"a\r\nTransfer-Encoding: chunked\r\n\r\n")
     assert encode_head(head(("Transfer-Encoding", "x")), with_body=True).count(b"Transfer-Encoding") == 1
     assert b"chunked" not in encode_head(head(("Content-Length", "3")), with_body=True)
 

@@ -17,9 +17,7 @@ from tests.unit.origin.exchanges import group_of, pieces, read_all, request
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
-def test_a_trusted_origin_is_reached_again_and_again(
-    run: Run, localhost_tls: ssl.SSLContext, ca_file: str
-) -> None:
+def test_a_trusted_origin_is_reached_again_and_again(run: Run, localhost_tls: ssl.SSLContext, ca_file: str) -> None:
     async def play() -> None:
         async with (
             ScriptedOrigin(tls=localhost_tls) as origin,
@@ -47,9 +45,7 @@ def test_an_unknown_authority_is_refused(run: Run, localhost_tls: ssl.SSLContext
     run(play())
 
 
-def test_a_certificate_for_another_name_is_refused(
-    run: Run, wrong_name_tls: ssl.SSLContext, ca_file: str
-) -> None:
+def test_a_certificate_for_another_name_is_refused(run: Run, wrong_name_tls: ssl.SSLContext, ca_file: str) -> None:
     async def play() -> None:
         tls = OriginTls(ca_file=ca_file)
         async with ScriptedOrigin(tls=wrong_name_tls) as origin, group_of(origin.url, tls=tls) as group:
@@ -86,9 +82,7 @@ def test_verification_can_be_switched_off(run: Run, wrong_name_tls: ssl.SSLConte
     run(play())
 
 
-def test_until_close_is_whole_only_after_close_notify(
-    run: Run, localhost_tls: ssl.SSLContext, ca_file: str
-) -> None:
+def test_until_close_is_whole_only_after_close_notify(run: Run, localhost_tls: ssl.SSLContext, ca_file: str) -> None:
     async def play() -> None:
         tls = OriginTls(ca_file=ca_file)
         async with ScriptedOrigin(tls=localhost_tls) as origin, group_of(origin.url, tls=tls) as group:

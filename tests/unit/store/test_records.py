@@ -1,0 +1,28 @@
+import gc
+
+from banish.http.fields import Fields
+from banish.purge.targets import group_target
+from tests.stored import stored_response, url_of
+
+
+def test_the_variant_tells_selecting_names_and_values_apart() -> None:
+    english = stored_response(vary=("accept-language",), selecting=("en",))
+    german = stored_response(vary=("accept-language",), selecting=("de",))
+    zipped = stored_response(vary=("accept-encoding",), selecting=("en",))
+    assert len({english.variant, german.variant, zipped.variant}) == 3
+    assert english.variant == stored_response(vary=("accept-language",), selecting=("en",)).variant
+
+
+def test_each_part_adds_its_weight() -> None:
+    plain = stored_response().memory_bytes()
+    assert stored_response(body=b"x" * 1005).memory_bytes() == plain + 1000
+    assert stored_response(fields=Fields.of([("Server", "x" * 100)])).memory_bytes() > plain + 300
+    two = (url_of("a"), group_target("shop", "https://shop.example", "news"))
+    assert stored_response(targets=two).memory_bytes() > plain + 100
+
+
+def test_records_are_out_of_the_collectors_reach() -> None:
+    record = stored_response(fields=Fields.of([("Server", "x"), ("Date", "y")]))
+    gc.collect()
+    for part in (record, record.meta, record.body, record.targets, record.meta.fields, record.meta.fields.lines):
+        assert not gc.is_tracked(part)
