@@ -31,7 +31,7 @@ from banish.proxy.serve import Edge
 from banish.testing.clock import FakeClock
 from banish.testing.origin import ScriptedOrigin
 
-SCENE_S = 10.0
+SCENE_S = 4.0
 """How long a scene may take before it is said to hang."""
 
 Pace = Literal["whole", "bytes", "lines"]

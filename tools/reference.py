@@ -2,6 +2,7 @@
 
     configuration.md   every setting: edge/config.py and the structs it is made of
     metrics.md         every `Metric` that a module of the package declares
+    cli.md             every command of `banish` and its options
     words.md           what logs, metrics and Cache-Status call outcomes, reasons and errors
 
 Nothing is described here: a sentence that should read otherwise is to be changed where it is declared.
@@ -19,11 +20,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import msgspec
+import typer
+from typer.core import TyperGroup, TyperOption
 
 import banish
 from banish.caching.cache_status import Outcome
 from banish.caching.reuse import Forwarded
 from banish.caching.storing import StoreReason
+from banish.cli.main import app
 from banish.edge.config import Config
 from banish.edge.reading import Setting, settings
 from banish.edge.units import format_bytes
@@ -46,6 +50,11 @@ METRICS = """# Metrics
 `/metrics` on the admin listener, in the text form that Prometheus reads.
 """
 
+COMMANDS = """# Commands
+
+Exit codes: 0 as it should be; 1 the answer is no; 2 cannot start, and something has to be changed first.
+"""
+
 WORDS = """# Words
 
 How requests end and why, in the words that `Cache-Status`, logs and metrics share.
@@ -54,7 +63,7 @@ How requests end and why, in the words that `Cache-Status`, logs and metrics sha
 
 def main() -> int:
     """Write the pages, or compare them."""
-    pages = {"configuration.md": configuration(), "metrics.md": metrics(), "words.md": words()}
+    pages = {"configuration.md": configuration(), "metrics.md": metrics(), "cli.md": commands(), "words.md": words()}
     if sys.argv[1:] == ["--check"]:
         old = [name for name, text in pages.items() if not _is(HOME / name, text)]
         if old:
@@ -120,6 +129,25 @@ def _declared() -> Iterator[Metric]:
         for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, Metric):
                 yield value
+
+
+def commands() -> str:
+    """The page of commands, in the order that `banish --help` has them."""
+    parts = [MADE, COMMANDS]
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    for name, command in group.commands.items():
+        usage = " ".join([param.metavar or "" for param in command.params if param.param_type_name == "argument"])
+        parts.append(f"\n## `banish {name}{f' {usage}' if usage else ''}`\n\n{inspect.cleandoc(command.help or '')}\n")
+        options = [param for param in command.params if isinstance(param, TyperOption)]
+        parts.append("\n| option | environment | |\n|---|---|---|\n" if options else "")
+        parts += [_option_row(option) for option in options]
+    return "".join(parts)
+
+
+def _option_row(option: TyperOption) -> str:
+    names = ", ".join(f"`{name}{f' {option.metavar}' if option.metavar else ''}`" for name in option.opts)
+    return _row(names, f"`{option.envvar}`" if option.envvar else "", option.help or "")
 
 
 def words() -> str:

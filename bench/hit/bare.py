@@ -68,8 +68,7 @@ class Reference(asyncio.Protocol):
             return
         age_s, ttl_s = int(now_s - stored.stored_at_s), int(stored.fresh_until_s - now_s)
         self.transport.write(
-            b"%bAge: %d\r\nCache-Status: bare; hit; ttl=%d\r\n\r\n%b"
-            % (stored.head, age_s, ttl_s, stored.body)
+            b"%bAge: %d\r\nCache-Status: bare; hit; ttl=%d\r\n\r\n%b" % (stored.head, age_s, ttl_s, stored.body)
         )
 
 
@@ -82,9 +81,7 @@ def fill(urls: int) -> None:
             body = objects.body(size, number)
             lines = [*objects.fields(target, body), ("Date", formatdate(now_s, usegmt=True))]
             head = "HTTP/1.1 200 OK\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines)
-            TABLE[target.encode()] = Stored(
-                head.encode(), body, now_s, now_s + objects.MAX_AGE_S, PURGES_APPLIED
-            )
+            TABLE[target.encode()] = Stored(head.encode(), body, now_s, now_s + objects.MAX_AGE_S, PURGES_APPLIED)
 
 
 async def serve(port: int) -> None:

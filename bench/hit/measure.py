@@ -74,11 +74,7 @@ class Load:
         if done.returncode != 0:
             raise RuntimeError(f"{server.name}, {case}: {done.stderr.strip()}")
         tally: dict[str, float] = json.loads(done.stdout)
-        wrong = {
-            name: tally[name]
-            for name in ("wrong_status", "wrong_length", "wrong_body", "not_hit")
-            if tally[name]
-        }
+        wrong = {name: tally[name] for name in ("wrong_status", "wrong_length", "wrong_body", "not_hit") if tally[name]}
         if wrong:
             raise RuntimeError(f"{server.name}, {case}: of {tally['requests']:.0f} answers {wrong}")
         return tally
@@ -108,9 +104,7 @@ def cpu_ns(server: Server) -> int:
     return total
 
 
-def system_calls(
-    load: Load, server: Server, case: Case, requests: int, directory: Path
-) -> dict[str, float] | None:
+def system_calls(load: Load, server: Server, case: Case, requests: int, directory: Path) -> dict[str, float] | None:
     """System calls per request by name; None if they cannot be traced. A run of its own: tracing is slow."""
     if STRACE is None:
         return None
@@ -151,9 +145,7 @@ def prime(server: Server, urls: int) -> None:
     connection.close()
 
 
-def _fetch(
-    connection: http.client.HTTPConnection, server: Server, size: int, number: int, *, must_hit: bool
-) -> None:
+def _fetch(connection: http.client.HTTPConnection, server: Server, size: int, number: int, *, must_hit: bool) -> None:
     target = objects.path(size, number)
     connection.request("GET", target, headers={"Host": objects.HOST})
     response = connection.getresponse()

@@ -26,11 +26,7 @@ class Results(NamedTuple):
 
 def machine() -> dict[str, str]:
     """What the figures depend on."""
-    model = [
-        line.partition(":")[2]
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    ]
+    model = [line.partition(":")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     congestion = Path("/proc/sys/net/ipv4/tcp_congestion_control")
     packages = [f"{name} {importlib.metadata.version(name)}" for name in ("uvloop", "httptools")]
     return {
@@ -53,9 +49,7 @@ def _says(command: list[str]) -> str:
 
 def ratios(rows: dict[str, list[Sample]], name: str) -> list[float]:
     """CPU per request over nginx's, round by round; empty without nginx."""
-    return [
-        ours.cpu_us / theirs.cpu_us for ours, theirs in zip(rows[name], rows.get(YARDSTICK, []), strict=False)
-    ]
+    return [ours.cpu_us / theirs.cpu_us for ours, theirs in zip(rows[name], rows.get(YARDSTICK, []), strict=False)]
 
 
 def table(rows: dict[str, list[Sample]]) -> str:

@@ -56,25 +56,15 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--servers", default=",".join(SERVERS), help="which, separated by commas (%(default)s)"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--servers", default=",".join(SERVERS), help="which, separated by commas (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.5, help="length of one measurement (%(default)s)")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--urls", type=int, default=1000, help="objects of each size (%(default)s)")
-    parser.add_argument(
-        "--traced", type=int, default=5000, help="requests under strace (%(default)s); 0: none"
-    )
-    parser.add_argument(
-        "--results", type=Path, default=HERE / "results", help="directory of the result files"
-    )
-    parser.add_argument(
-        "--smoke", action="store_true", help="the smallest run that goes everywhere; writes no files"
-    )
+    parser.add_argument("--traced", type=int, default=5000, help="requests under strace (%(default)s); 0: none")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="directory of the result files")
+    parser.add_argument("--smoke", action="store_true", help="the smallest run that goes everywhere; writes no files")
     options = parser.parse_args()
     options.warm_up_s = WARM_UP_S
     if options.smoke:
@@ -101,8 +91,7 @@ def measure(options: argparse.Namespace) -> Results:
         load = Load(compile_load(scratch), load_cpu, options.connections, options.urls)
         origin_port = stack.enter_context(origin(load_cpu, scratch))
         servers = [
-            stack.enter_context(running(name, server_cpu, origin_port, options.urls, scratch / name))
-            for name in names
+            stack.enter_context(running(name, server_cpu, origin_port, options.urls, scratch / name)) for name in names
         ]
         for server in servers:
             prime(server, options.urls)
@@ -122,9 +111,7 @@ def _two_cpus() -> tuple[int, int]:
     return cpus[0], cpus[-1]
 
 
-def _rounds(
-    load: Load, servers: list[Server], options: argparse.Namespace
-) -> dict[Case, dict[str, list[Sample]]]:
+def _rounds(load: Load, servers: list[Server], options: argparse.Namespace) -> dict[Case, dict[str, list[Sample]]]:
     samples: dict[Case, dict[str, list[Sample]]] = {case: {s.name: [] for s in servers} for case in CASES}
     for server in servers:
         for case in CASES:

@@ -3,7 +3,7 @@
     run.py npm        the npm edition, pinned in npm/package-lock.json and installed into .conformance/
     run.py current    a checkout of the current suite, named by CACHE_TESTS_DIR, its npm packages installed
 
-    --record             write what is seen into score.json
+    --record             write what is seen into score.json; a lower score only with --lower
     --store-set-cookie   have the edge store responses with Set-Cookie; scored under a name of its own
     --test ID            run this test, and those it needs, and say how it went (repeatable); nothing is compared
     --base URL           score what listens there, rather than an edge started here
@@ -26,17 +26,21 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SCORES = HERE / "score.json"
-GATED = ("required", "optimal")
+KINDS = ("required", "optimal", "check")
+GATED = KINDS[:2]
 DECLINED_MAX = 3
 UP_S_MAX = 15
 RUN_S_MAX = 600
+NEEDS = "needs "
+"""How a verdict begins that another test's failure has brought about."""
 
 Tests = dict[str, dict[str, Any]]
 Verdicts = dict[str, str]
@@ -65,6 +69,7 @@ def _options() -> argparse.Namespace:
     ask = argparse.ArgumentParser(description="Score an edge with http-cache-tests.")
     ask.add_argument("edition", choices=("npm", "current"))
     ask.add_argument("--record", action="store_true", help="write the score into score.json")
+    ask.add_argument("--lower", action="store_true", help="with --record: even if it is lower than before")
     ask.add_argument("--store-set-cookie", action="store_true", help="have Set-Cookie responses stored")
     ask.add_argument("--test", action="append", default=[], metavar="ID", help="run this test alone; repeatable")
     ask.add_argument("--base", metavar="URL", help="score what listens there")
@@ -224,7 +229,7 @@ def _judge(tests: Tests, results: dict[str, Any]) -> Verdicts:
             return "not run"
         lacking = [need for need in tests[name]["needs"] if need in tests and judge(need) != "pass"]
         if lacking:
-            return f"needs {lacking[0]}"
+            return f"{NEEDS}{lacking[0]}"
         if result is True:
             return "pass"
         sort, message = [*result, ""][:2] if isinstance(result, list) else ("Error", str(result))
@@ -236,28 +241,34 @@ def _judge(tests: Tests, results: dict[str, Any]) -> Verdicts:
 
 
 def _compare(under: str, tests: Tests, verdicts: Verdicts, options: argparse.Namespace) -> int:
-    """Print what did not pass and the score; hold it against the record, or make it the record."""
+    """Print what did not pass and the score; hold it against the record; with --record, make it the record."""
     scores: dict[str, Any] = json.loads(SCORES.read_text()) if SCORES.exists() else {}
     declined = _declined(options)
     before = scores.get(under, {})
-    passed = dict.fromkeys((*GATED, "check"), 0)
-    total = dict(passed)
-    failing: dict[str, str] = {}
+    failing = {name: why for name, why in verdicts.items() if why != "pass" and tests[name]["kind"] in GATED}
+    _tell(tests, failing, declined, before.get("failing", failing))
+    passed, total = Counter[str](), Counter[str]()
     for name, test in tests.items():
         total[test["kind"]] += 1
         passed[test["kind"]] += verdicts[name] == "pass"
-        if verdicts[name] != "pass" and test["kind"] in GATED:
-            failing[name] = verdicts[name]
-    for name, why in failing.items():
-        news = " (new)" if before and name not in before["failing"] else ""
-        told = f"declined: {declined[name]}" if name in declined else why
-        print(f"{tests[name]['kind']:8} {name}: {told}{news}")
-    print(f"{under}: " + ", ".join(f"{kind} {passed[kind]} of {total[kind]}" for kind in passed))
-    if options.record:
+    print(f"{under}: " + ", ".join(f"{kind} {passed[kind]} of {total[kind]}" for kind in KINDS))
+    refused = _gate(passed, before.get("passed", {}), declined, verdicts)
+    if options.record and not (refused and not options.lower):
         scores[under] = {"passed": passed, "total": total, "failing": failing}
         SCORES.write_text(json.dumps(scores, indent=2, sort_keys=True) + "\n")
         return 0
-    return _gate(passed, before.get("passed", {}), declined, verdicts)
+    return refused
+
+
+def _tell(tests: Tests, failing: Verdicts, declined: dict[str, str], known: Container[str]) -> None:
+    """One line for each test that did not pass of itself; those held up by another are only counted."""
+    held_up = {name for name, why in failing.items() if why.startswith(NEEDS) and name not in declined}
+    for name, why in failing.items():
+        if name not in held_up:
+            told = f"declined: {declined[name]}" if name in declined else why
+            print(f"{tests[name]['kind']:8} {name}: {told}{'' if name in known else ' (new)'}")
+    if held_up:
+        print(f"         and {len(held_up)} that need one of these")
 
 
 def _declined(options: argparse.Namespace) -> dict[str, str]:

@@ -85,9 +85,7 @@ class _Guard:
         if request.url.path in _OPEN:
             return None
         if token_sha256 is None:
-            return (
-                None if _is_own_name(request.headers.get("host", "")) else _problem(421, "call it localhost")
-            )
+            return None if _is_own_name(request.headers.get("host", "")) else _problem(421, "call it localhost")
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         digest = hashlib.sha256(token.strip().encode("latin-1")).hexdigest()
         if scheme.lower() == "bearer" and hmac.compare_digest(digest, token_sha256.lower()):

@@ -80,7 +80,8 @@ NO_DIRECTIVES = Directives()
 
 def parse_cache_control(values: Iterable[str]) -> Directives:
     """The directives of a Cache-Control field, one value a line."""
-    return _parse(tuple(values))
+    given = tuple(values)
+    return _remembered(given) if sum(map(len, given)) <= _REMEMBERED_LENGTH_MAX else _parse(given)
 
 
 def request_directives(fields: Fields) -> Directives:
@@ -112,15 +113,22 @@ def field_names(text: str) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-# A pure memo: sites and browsers send the same few values. Bounded, since clients choose them.
-@lru_cache(maxsize=1024)
 def _parse(values: tuple[str, ...]) -> Directives:
     found: dict[str, Any] = {}
     for value in values:
         for member in split_list(value):
             name, equals, argument = member.partition("=")
             _read(found, name.lower(), argument if equals else None)
+    for key in ("no_cache_fields", "private_fields"):
+        if key in found:
+            found[key] = tuple(found[key])
     return Directives(**found) if found else NO_DIRECTIVES
+
+
+# A pure memo: sites and browsers send the same few values. Bounded in number and length, since clients choose
+# them.
+_remembered = lru_cache(maxsize=1024)(_parse)
+_REMEMBERED_LENGTH_MAX = 256
 
 
 def _read(found: dict[str, Any], spelled: str, argument: str | None) -> None:
@@ -150,7 +158,7 @@ def _read_qualified(found: dict[str, Any], key: str, text: str | None) -> None:
     if names is None:
         found[key] = True
     else:
-        found[f"{key}_fields"] = (*found.get(f"{key}_fields", ()), *names)
+        found.setdefault(f"{key}_fields", {}).update(dict.fromkeys(names))
 
 
 def _unquoted(text: str) -> str:

@@ -16,7 +16,6 @@ from banish.http.fields import Fields, split_list
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
 _WEIGHT = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.ASCII)
-_QUOTED_OR_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t]*,[ \t]*')
 
 _WEIGHTED = frozenset({"accept-encoding", "accept-language"})
 
@@ -49,15 +48,25 @@ def _selecting_value(name: str, request_fields: Fields) -> str | None:
     return None if value is None else normal_form(name, value)
 
 
-# A pure memo: browsers of one make send the same few values. Bounded, since clients choose them.
-@lru_cache(maxsize=1024)
 def normal_form(name: str, value: str) -> str:
     """The form in which values of this field are compared."""
+    return _remembered(name, value) if len(value) <= _REMEMBERED_LENGTH_MAX else _normal_form(name, value)
+
+
+def _normal_form(name: str, value: str) -> str:
     if name in _WEIGHTED:
         weighted = _weighted_form(name, value)
         if weighted is not None:
             return weighted
-    return _QUOTED_OR_COMMA.sub(lambda found: found[1] or ",", value.strip(" \t"))
+    if '"' in value:  # white space in a quoted string is content
+        return value.strip(" \t")
+    return ",".join([member.strip(" \t") for member in value.split(",")])
+
+
+# A pure memo: browsers of one make send the same few values. Bounded in number and length, since clients
+# choose them.
+_remembered = lru_cache(maxsize=1024)(_normal_form)
+_REMEMBERED_LENGTH_MAX = 256
 
 
 def _weighted_form(name: str, value: str) -> str | None:

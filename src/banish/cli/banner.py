@@ -1,10 +1,12 @@
 """What an edge says when it starts: where it listens, what it serves, and what to try."""
 
+from collections.abc import Iterator
+
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 import banish
+from banish.cli.report import aligned
 from banish.edge.config import Config
 from banish.edge.units import Address, format_bytes, parse_address
 
@@ -15,25 +17,24 @@ def show_banner(config: Config, ports: list[int], out: Console) -> None:
     `ports` are those in use: the configuration may have asked for 0, any free one.
     """
     addresses = [
-        parse_address(listener.address)._replace(port=port)
-        for listener, port in zip(config.listen, ports, strict=True)
+        parse_address(listener.address)._replace(port=port) for listener, port in zip(config.listen, ports, strict=True)
     ]
-    rows = Table.grid(padding=(0, 2))
-    rows.add_column(style="dim")
-    rows.add_column(overflow="fold")
+    out.print(Text.assemble(("banish", "bold"), f" {banish.__version__}"))
+    out.print(aligned(_rows(config, addresses)))
+
+
+def _rows(config: Config, addresses: list[Address]) -> Iterator[tuple[str, str]]:
     for listener, address in zip(config.listen, addresses, strict=True):
         scheme = "https" if listener.tls else "http"
         suffix = "  (redirects to https)" if listener.redirect_to_https else ""
-        rows.add_row("listening", url(scheme, address) + suffix)
+        yield "listening", url(scheme, address) + suffix
     for site in config.sites:
-        rows.add_row(f"site {site.name}", f"{', '.join(site.hosts)} → {', '.join(site.origin)}")
-    rows.add_row("memory", f"{format_bytes(config.memory.budget_bytes)}, spool {_spool(config)}")
+        yield f"site {site.name}", f"{', '.join(site.hosts)} → {', '.join(site.origin)}"
+    yield "memory", f"{format_bytes(config.memory.budget_bytes)}, spool {_spool(config)}"
     if config.admin.listen != "off":
         where = url("http", parse_address(config.admin.listen))
-        rows.add_row("admin", f"{where}  (/metrics, /objects, /explain)")
-    rows.add_row("try", f"curl -i {_first_url(config, addresses)}")
-    out.print(Text.assemble(("banish", "bold"), f" {banish.__version__}"))
-    out.print(rows)
+        yield "admin", f"{where}  (/metrics, /objects, /explain)"
+    yield "try", f"curl -i {_first_url(config, addresses)}"
 
 
 def url(scheme: str, address: Address) -> str:

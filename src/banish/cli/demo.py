@@ -8,6 +8,7 @@ Not here: the origin's site (`demo_site.py`), the client and how an exchange loo
 
 import asyncio
 import contextlib
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,6 +30,7 @@ LAPSE_S = 1.1
 """Some pages of the site are fresh for one second (`max-age=1`): after this long they are stale."""
 
 WIDTH_WITHOUT_TERMINAL = 110
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class Walk:
@@ -99,18 +101,14 @@ async def collapse(walk: Walk) -> None:
     fetches = len(walk.origin.fetches) - before
     waited = sum(exchange.cache_status.get("collapsed") is True for exchange in crowd)
     slowest_ms = max(exchange.took_s for exchange in crowd) * 1000
-    walk.console.print(
-        draw(max(crowd, key=lambda e: "collapsed" in e.cache_status), walk.origin_asked(fetches))
-    )
+    walk.console.print(draw(max(crowd, key=lambda e: "collapsed" in e.cache_status), walk.origin_asked(fetches)))
     walk.console.print(
         f"    {CLIENTS} clients, {waited} collapsed onto one fetch; the slowest took {slowest_ms:.0f} ms",
         style="dim",
         highlight=False,
     )
     walk.promise("the origin was asked once for all of them", fetches == 1)
-    walk.promise(
-        "each got the whole page", len({exchange.body for exchange in crowd}) == 1 and crowd[0].status == 200
-    )
+    walk.promise("each got the whole page", len({exchange.body for exchange in crowd}) == 1 and crowd[0].status == 200)
 
 
 async def revalidate(walk: Walk) -> None:
@@ -118,9 +116,7 @@ async def revalidate(walk: Walk) -> None:
     before, _ = await walk.ask("/news")
     await walk.lapse()
     after, fetches = await walk.ask("/news")
-    walk.promise(
-        "the origin said 304 and sent no page", fetches == 1 and walk.origin.fetches[-1].status == 304
-    )
+    walk.promise("the origin said 304 and sent no page", fetches == 1 and walk.origin.fetches[-1].status == 304)
     walk.promise("the client got the stored page, whole", after.status == 200 and after.body == before.body)
 
 
@@ -154,12 +150,10 @@ async def variants(walk: Walk) -> None:
 
 
 async def part_of_a_large_file(walk: Walk) -> None:
-    """Range. Four years of tides are a large file. Of what is stored, a client may have the part it asks for."""
+    """Range. Four years of tides are a large file; a client may have a part of what is stored."""
     whole, _ = await walk.ask("/archive/tides.csv")
     again, fetches = await walk.ask("/archive/tides.csv")
-    walk.promise(
-        "all of it came, byte for byte, also from the cache", whole.body == again.body == tides_csv()
-    )
+    walk.promise("all of it came, byte for byte, also from the cache", whole.body == again.body == tides_csv())
     walk.promise("and the second time without the origin", fetches == 0)
     part, fetches = await walk.ask("/archive/tides.csv", fields=(("Range", "bytes=1000000-1000099"),))
     walk.promise("the part was cut from the stored file", part.status == 206 and fetches == 0)
@@ -265,13 +259,28 @@ async def _run(*, stay: bool, port: int | None) -> int:
             if stay:
                 await origin.start()
                 _invite(walk)
-                await asyncio.Event().wait()
+                await _interrupted()
     return 1 if walk.broken else 0
 
 
+async def _interrupted() -> None:
+    """Wait for Ctrl-C, or to be told to end."""
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await told.wait()
+
+
 def demo(*, once: bool, port: int | None) -> int:
-    """Run the demo. With `once`, or when nobody is at a terminal, it ends by itself."""
+    """Run the demo. With `once`, or when nobody is at a terminal, it ends by itself.
+
+    Gives the exit code: 0 if every promise was kept, 1 if one was not, 2 if the edge could not listen.
+    """
     stay = not once and sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         return uvloop.run(_run(stay=stay, port=port))
-    return 0
+    except OSError as error:
+        print(f"demo: cannot start: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED

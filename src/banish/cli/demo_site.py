@@ -23,7 +23,7 @@ from types import TracebackType
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,6 +31,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 RADAR_TAKES_S = 0.4
 TIDES_TAKE_S = 0.3
 ARCHIVE_DAYS = 4 * 365
+ENTRY_CHARACTERS_MAX = 200
+ENTRIES_MAX = 100
 
 GREETINGS = {
     "en": "Welcome to Saltmarsh. The ferry leaves at noon.",
@@ -225,11 +227,14 @@ async def _welcome(request: Request) -> Response:
 async def _guestbook(request: Request) -> Response:
     entries: list[str] = request.app.state.entries
     if request.method == "POST":
-        entries.append((await request.body()).decode("utf-8", "replace")[:200])
+        try:
+            entry = await request.body()
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
+        entries.append(entry.decode("utf-8", "replace")[:ENTRY_CHARACTERS_MAX])
+        del entries[:-ENTRIES_MAX]
         return Response(status_code=303, headers={"Location": "/guestbook"})
-    return _answer(
-        request, "\n".join(entries) + "\n", "text/plain", cache_control="max-age=60", tags="guests"
-    )
+    return _answer(request, "\n".join(entries) + "\n", "text/plain", cache_control="max-age=60", tags="guests")
 
 
 async def _style(request: Request) -> Response:
@@ -276,8 +281,7 @@ def lighthouse_png(width: int = 320, height: int = 180) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(rows))), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
 
 

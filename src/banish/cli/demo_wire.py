@@ -40,18 +40,14 @@ class Exchange:
             return {}
         members: Any = http_sf.parse(value.encode("latin-1"), tltype="list")
         _node, params = members[-1]
-        return {
-            name: str(given) if isinstance(given, http_sf.Token) else given for name, given in params.items()
-        }
+        return {name: str(given) if isinstance(given, http_sf.Token) else given for name, given in params.items()}
 
     @property
     def hit(self) -> bool:
         return self.cache_status.get("hit") is True
 
 
-async def ask(
-    port: int, path: str, *, method: str = "GET", fields: FieldLines = (), body: bytes = b""
-) -> Exchange:
+async def ask(port: int, path: str, *, method: str = "GET", fields: FieldLines = (), body: bytes = b"") -> Exchange:
     """Send one request on a connection of its own and read the whole response."""
     started = time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

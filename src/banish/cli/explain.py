@@ -7,11 +7,13 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
+
+from banish.cli.report import aligned
 
 ASK_S = 10.0
 _STYLES = {"hit": "green", "stale": "yellow", "revalidate": "yellow"}
@@ -53,37 +55,29 @@ def show(answer: dict[str, Any], out: Console) -> None:
     """The answer, for people."""
     verdict = answer["answer"]
     out.print(Text.assemble((verdict, f"bold {_STYLES.get(verdict, 'red')}"), f"  {answer['why']}"))
-    rows = Table.grid(padding=(0, 2))
-    rows.add_column(style="dim")
-    rows.add_column(overflow="fold")
-    rows.add_row("url", answer["url"])
+    rows = [("url", answer["url"])]
     if answer.get("site") is not None:
-        rows.add_row("site", answer["site"])
-        rows.add_row("key", answer["key"])
+        rows += [("site", answer["site"]), ("key", answer["key"])]
     if answer.get("hooks"):
-        rows.add_row("note", "the site has hooks; they were not run")
-    out.print(rows)
+        rows.append(("note", "the site has hooks; they were not run"))
+    out.print(aligned(rows))
     for variant in answer["variants"]:
-        _show_variant(variant, out)
+        fresh = "fresh" if variant["fresh"] else "soft-purged" if variant["soft_purged"] else "stale"
+        mark, style = ("▸ ", "bold") if variant["chosen"] else ("  ", "")
+        out.print(Text(f"\n{mark}stored {variant['status']}, {fresh}", style=style))
+        out.print(aligned(_variant_rows(variant), indent="    "))
 
 
-def _show_variant(variant: dict[str, Any], out: Console) -> None:
-    fresh = "fresh" if variant["fresh"] else "soft-purged" if variant["soft_purged"] else "stale"
-    mark = "▸ " if variant["chosen"] else "  "
-    out.print(Text(f"\n{mark}stored {variant['status']}, {fresh}", style="bold" if variant["chosen"] else ""))
-    rows = Table.grid(padding=(0, 2))
-    rows.add_column(style="dim", min_width=12)
-    rows.add_column(overflow="fold")
+def _variant_rows(variant: dict[str, Any]) -> Iterator[tuple[str, str]]:
     heuristic = " (heuristic)" if variant["lifetime_is_heuristic"] else ""
-    rows.add_row("    age", f"{variant['age_s']:g} s of {variant['lifetime_s']:g} s{heuristic}")
-    rows.add_row("    ttl", f"{variant['ttl_s']:g} s")
-    rows.add_row("    body", f"{variant['body_bytes']} bytes{' (a part)' if variant['partial'] else ''}")
+    yield "age", f"{variant['age_s']:g} s of {variant['lifetime_s']:g} s{heuristic}"
+    yield "ttl", f"{variant['ttl_s']:g} s"
+    yield "body", f"{variant['body_bytes']} bytes{' (a part)' if variant['partial'] else ''}"
     for name, value in variant["vary"].items():
-        rows.add_row("    varies on", f"{name}: {value if value is not None else '(absent)'}")
+        yield "varies on", f"{name}: {value if value is not None else '(absent)'}"
     for label in ("tags", "groups"):
         if variant[label]:
-            rows.add_row(f"    {label}", ", ".join(variant[label]))
+            yield label, ", ".join(variant[label])
     for label in ("etag", "last_modified", "content_type", "cache_control"):
         if variant[label]:
-            rows.add_row(f"    {label.replace('_', '-')}", variant[label])
-    out.print(rows)
+            yield label.replace("_", "-"), variant[label]

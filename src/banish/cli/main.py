@@ -32,9 +32,7 @@ ConfigFile = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="NAME=VALUE", help="Any setting, as in --set memory.budget_bytes=1GiB. Repeatable."
-    ),
+    typer.Option("--set", metavar="NAME=VALUE", help="Any setting, as in --set memory.budget_bytes=1GiB. Repeatable."),
 ]
 
 
@@ -57,9 +55,7 @@ def serve(
     config: ConfigFile = None,
     origin: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="URL", help="Where the content comes from. Repeatable: more addresses of the same."
-        ),
+        typer.Option(metavar="URL", help="Where the content comes from. Repeatable: more addresses of the same."),
     ] = None,
     listen: Annotated[
         list[str] | None, typer.Option(metavar="HOST:PORT", help="Where clients connect. Repeatable.")
@@ -73,6 +69,8 @@ def serve(
     settings: Settings = None,
 ) -> None:
     """Run an edge. Flags win over BANISH_… variables, which win over the file.
+
+    BANISH_ORIGIN, BANISH_LISTEN, BANISH_ADMIN and BANISH_DATA stand for the flags; commas separate several.
 
     SIGTERM drains and ends; SIGHUP reads the configuration again and reopens the logs.
     """
@@ -170,9 +168,7 @@ def explain(
 @app.command()
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the walk through.")] = False,
-    port: Annotated[
-        int | None, typer.Option(metavar="PORT", help="The edge's port; any free one if left out.")
-    ] = None,
+    port: Annotated[int | None, typer.Option(metavar="PORT", help="The edge's port; any free one if left out.")] = None,
 ) -> None:
     """Start an origin and an edge in front of it, and walk through what a cache does.
 

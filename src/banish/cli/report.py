@@ -3,6 +3,7 @@
 Everything here goes to standard error. Not here: finding out what is wrong (`edge/config.py`).
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +18,14 @@ EXIT_CANNOT_START = 2
 def console() -> Console:
     """Standard error, as wide as the terminal. Text is printed as it is: nothing is taken for markup."""
     return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+
+
+def aligned(rows: Iterable[tuple[str, str]], indent: str = "") -> Text:
+    """Labels in one column, what they label in the next. Long lines run on, so that they can be copied."""
+    pairs = list(rows)
+    width = max((len(label) for label, _ in pairs), default=0) + 2
+    parts = [Text.assemble(indent, (f"{label:<{width}}", "dim"), value) for label, value in pairs]
+    return Text("\n").join(parts)
 
 
 def show_problems(error: ConfigError, out: Console) -> None:

@@ -10,21 +10,21 @@ Not here: the edge itself (`proxy/serve.py`), options and exit codes (`main.py`)
 """
 
 import asyncio
+import contextlib
 import signal
 import socket
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable
 
 import structlog
 import uvloop
 
 from banish.admin.app import make_app
 from banish.admin.server import AdminServer
-from banish.edge.config import Config, needs_restart
+from banish.edge.config import Admin, Config, needs_restart
 from banish.edge.logs import configure_logging
 from banish.edge.units import parse_address
 from banish.errors import ConfigError
-from banish.proxy.serve import Edge
+from banish.proxy.serve import Edge, State
 
 log = structlog.get_logger(__name__)
 
@@ -39,52 +39,62 @@ def run(config: Config, *, reload: Callable[[], Config], started: Callable[[Edge
 
 
 async def _serve(config: Config, reload: Callable[[], Config], started: Callable[[Edge], None]) -> int:
+    listening = _bind(config.admin)
     edge = Edge(config)
-    admin = _admin_server(edge)
     stop, cut = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: cut.set() if stop.is_set() else stop.set())
     loop.add_signal_handler(signal.SIGHUP, _reload, edge, reload)
+    await edge.start()
     try:
-        await edge.start()
-        if admin is not None:
-            await admin.start()
-        started(edge)
-        await stop.wait()
-        log.info("draining", for_s=edge.config.timeouts.drain_s)
+        async with _admin(edge, listening):
+            started(edge)
+            await stop.wait()
+            log.info("draining", for_s=edge.config.timeouts.drain_s)
+            await _drain(edge, cut)
     finally:
-        await _end(edge, cut)
-        if admin is not None:
-            await admin.stop()
+        if edge.state == State.SERVING:
+            await edge.stop()
     log.info("stopped")
     return 0
 
 
-def _admin_server(edge: Edge) -> AdminServer | None:
-    if edge.config.admin.listen == "off":
+def _bind(admin: Admin) -> socket.socket | None:
+    if admin.listen == "off":
         return None
-    address = parse_address(edge.config.admin.listen)
-    listening = socket.create_server(
-        (address.host or "", address.port),
-        family=socket.AF_INET6 if ":" in (address.host or "") else socket.AF_INET,
-    )
-    return AdminServer(make_app(edge), listening)
+    host, port = parse_address(admin.listen)
+    family = socket.AF_INET6 if ":" in (host or "") else socket.AF_INET
+    return socket.create_server((host or "", port), family=family)
 
 
-async def _end(edge: Edge, cut: asyncio.Event) -> None:
-    """Drain; a second signal makes an end of it."""
-    drain: asyncio.Task[Any] = asyncio.create_task(edge.stop(drain_s=edge.config.timeouts.drain_s))
+@contextlib.asynccontextmanager
+async def _admin(edge: Edge, listening: socket.socket | None) -> AsyncIterator[None]:
+    """The admin listener, up to the very end: it tells that the edge is draining."""
+    if listening is None:
+        yield
+        return
+    server = AdminServer(make_app(edge), listening)
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop()
+
+
+async def _drain(edge: Edge, cut: asyncio.Event) -> None:
+    """Let requests end; a second signal makes an end of it."""
+    drain = asyncio.create_task(edge.stop(drain_s=edge.config.timeouts.drain_s))
     impatient = asyncio.create_task(cut.wait())
     await asyncio.wait({drain, impatient}, return_when=asyncio.FIRST_COMPLETED)
     impatient.cancel()
-    if not drain.done():
-        log.warning("cut short")
-        drain.cancel()
-        await asyncio.wait({drain})
-        await edge.stop()
-    else:
+    if drain.done():
         drain.result()
+        return
+    log.warning("cut short")
+    drain.cancel()
+    await asyncio.wait({drain})
+    await edge.stop()
 
 
 def _reload(edge: Edge, read: Callable[[], Config]) -> None:

@@ -11,6 +11,7 @@ which site answers a host (`sites.py`). The caching rules of a site are declared
 Units: the last word of a name. Paths are taken from the directory of the file that names them.
 """
 
+import functools
 import os
 import re
 import sys
@@ -148,15 +149,15 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """Paths it is for. `*` stands for anything, `/` included; `?` for one character."""
     bypass: bool | None = None
     """Pass to the origin: store nothing, reuse nothing."""
-    override_ttl_s: Annotated[float | None, Meta(ge=0)] = None
+    override_ttl_s: Annotated[float, Meta(ge=0)] | None = None
     """Freshness lifetime, whatever the response says."""
-    default_ttl_s: Annotated[float | None, Meta(ge=0)] = None
+    default_ttl_s: Annotated[float, Meta(ge=0)] | None = None
     """Freshness lifetime of responses that say nothing."""
-    stale_when_unreachable_s: Annotated[float | None, Meta(ge=0)] = None
+    stale_when_unreachable_s: Annotated[float, Meta(ge=0)] | None = None
     """Past freshness, how long to serve while the origin cannot be reached."""
-    stale_while_revalidate_s: Annotated[float | None, Meta(ge=0)] = None
+    stale_while_revalidate_s: Annotated[float, Meta(ge=0)] | None = None
     """Past freshness, how long to serve at once and revalidate behind."""
-    stale_if_error_s: Annotated[float | None, Meta(ge=0)] = None
+    stale_if_error_s: Annotated[float, Meta(ge=0)] | None = None
     """Past freshness, how long to serve when the origin answers 5xx."""
     store_set_cookie: bool | None = None
     """Store responses that set cookies. Every client then gets the same cookie."""
@@ -249,9 +250,7 @@ def load(
     config: Config = reader.struct(Config, raw)
     problems += reader.problems.values()
     if not reader.incomplete:
-        problems += [
-            places.problem(*found) for found in check(config) if not _touches(found[0], reader.problems)
-        ]
+        problems += [places.problem(*found) for found in check(config) if not _touches(found[0], reader.problems)]
     if problems:
         raise ConfigError(*sorted(problems, key=lambda problem: problem.line or sys.maxsize))
     return config
@@ -270,7 +269,7 @@ def needs_restart(old: Config, new: Config) -> list[str]:
 def redacted(config: Config) -> dict[str, Any]:
     """The configuration as plain data, secrets replaced by `***`."""
     plain: dict[str, Any] = msgspec.to_builtins(config)
-    for setting in settings(Config):
+    for setting in _every_setting():
         if setting.extra.get("secret"):
             table = plain
             for part in setting.path[:-1]:
@@ -285,22 +284,24 @@ def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
         text = path.read_text(encoding="utf-8")
         return text, tomllib.loads(text)
     except OSError as error:
-        raise ConfigError(
-            Problem(str(path), None, "", f"cannot be read: {os.strerror(error.errno or 0)}")
-        ) from error
+        raise ConfigError(Problem(str(path), None, "", f"cannot be read: {os.strerror(error.errno or 0)}")) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(
-            Problem(str(path), None, "", "is not UTF-8 text", "TOML files are UTF-8")
-        ) from error
+        raise ConfigError(Problem(str(path), None, "", "is not UTF-8 text", "TOML files are UTF-8")) from error
     except tomllib.TOMLDecodeError as error:
         at = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
         what = f"is not TOML: {str(error).split(' (at')[0].lower()}"
         raise ConfigError(Problem(str(path), int(at[1]) if at else None, "", what)) from error
 
 
+@functools.cache
+def _every_setting() -> tuple[Setting, ...]:
+    """The rows of the schema, made once: their descriptions are read from the source, which takes a while."""
+    return tuple(settings(Config))
+
+
 def _variables() -> dict[str, str]:
     """Environment variable → dotted name of the setting."""
-    found = {setting.env: setting.name for setting in settings(Config) if setting.env is not None}
+    found = {setting.env: setting.name for setting in _every_setting() if setting.env is not None}
     return {**found, "BANISH_LISTEN": "listen", "BANISH_ORIGIN": "origin", "BANISH_ADMIN": "admin.listen"}
 
 
@@ -331,7 +332,7 @@ def _overlay(
 ) -> list[Problem]:
     """Write `values` over the document, remembering where each came from."""
     problems: list[Problem] = []
-    known = [*(setting.name for setting in settings(Config) if setting.env is not None), "listen"]
+    known = [*(setting.name for setting in _every_setting() if setting.env is not None), "listen"]
     for name, value, source in values:
         if name == "origin":
             problems += _overlay_origin(raw, value, source, overlaid)
@@ -352,9 +353,7 @@ def _overlay(
     return problems
 
 
-def _overlay_origin(
-    raw: dict[str, Any], value: Any, source: str, overlaid: dict[KeyPath, str]
-) -> list[Problem]:
+def _overlay_origin(raw: dict[str, Any], value: Any, source: str, overlaid: dict[KeyPath, str]) -> list[Problem]:
     """`--origin` gives the only site its origin, and makes that site if there is none.
 
     A site made so sends the origin's own Host: the newcomer's edge has no name that the origin would know.

@@ -106,6 +106,8 @@ class HookRequest:
         self._original = head
         self._peer = peer
         self._target = target
+        self.received_url = target.url
+        """The URL as the client asked for it, whatever the hook made of it."""
         self._read_outside = False
         self.fields = HookFields(head.fields)
         self.answer: HookAnswer | None = None
@@ -173,9 +175,7 @@ class HookRequest:
         if not 200 <= status <= 599:
             raise ValueError(f"{status} is not the status of a final response")
         lines = [checked_line(name, value) for name, value in (fields or {}).items()]
-        self.answer = HookAnswer(
-            status, Fields.of(lines), body.encode() if isinstance(body, str) else bytes(body)
-        )
+        self.answer = HookAnswer(status, Fields.of(lines), body.encode() if isinstance(body, str) else bytes(body))
 
     def bypass(self) -> None:
         """Pass this request to the origin: no stored response is used and none is kept."""

@@ -139,7 +139,7 @@ class _Complaint:
 
 
 def _url(views: tuple[HookRequest | HookResponse, ...]) -> str:
-    return views[0].url if isinstance(views[0], HookRequest) else ""
+    return views[0].received_url if isinstance(views[0], HookRequest) else ""
 
 
 def load_module(site: str, path: str) -> ModuleType:
@@ -180,9 +180,7 @@ def _unfit(module: ModuleType, name: str, path: str) -> Problem | None:
     if not callable(hook):
         return Problem(path, line, name, "is not a function")
     if inspect.iscoroutinefunction(hook) or inspect.isgeneratorfunction(hook):
-        return Problem(
-            path, line, name, "must be a plain function", f"write `def {name}`, without async or yield"
-        )
+        return Problem(path, line, name, "must be a plain function", f"write `def {name}`, without async or yield")
     try:
         inspect.signature(hook).bind(*range(_PARAMETERS[name]))
     except TypeError:

@@ -82,6 +82,7 @@ class AccessLog:
         self._line = combined_line if settings.format == "combined" else json_line
         self._queue: deque[AccessRecord] = deque()
         self._reopen = False
+        self._failing = False
         self._stopping = threading.Event()
         self._written = accounts.tally(ACCESS_WRITTEN)
         self._dropped = accounts.tally(ACCESS_DROPPED)
@@ -114,6 +115,9 @@ class AccessLog:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        if self._queue:
+            self._dropped.add("not_written", n=len(self._queue))
+            self._queue.clear()
         if self._descriptor > 2:
             os.close(self._descriptor)
         self._descriptor = -1
@@ -137,9 +141,12 @@ class AccessLog:
             try:
                 _write_all(self._descriptor, "".join(map(self._line, records)).encode())
                 self._written.add(n=len(records))
+                self._failing = False
             except OSError as error:
                 self._dropped.add("not_written", n=len(records))
-                log.error("access log cannot be written", path=self._path, error=error.strerror)
+                if not self._failing:  # once, not ten times a second
+                    log.error("access log cannot be written", path=self._path, error=error.strerror)
+                self._failing = True
                 return
 
     def _swap(self) -> None:
@@ -229,9 +236,9 @@ def configure_logging(settings: Log, stream: TextIO | None = None) -> None:
         cache_logger_on_first_use=False,
     )
     renderer: list[structlog.types.Processor] = (
-        [_telling_first, structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [_telling_first, _traceback, structlog.processors.JSONRenderer()]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        else [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)]
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(
@@ -248,9 +255,11 @@ def configure_logging(settings: Log, stream: TextIO | None = None) -> None:
         logging.getLogger(name).setLevel("WARNING")
 
 
-def _telling_first(
-    logger: object, method: str, event: structlog.types.EventDict
-) -> structlog.types.EventDict:
+_traceback = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+"""Where an exception came from. Not the variables there: they hold the fields of requests, tokens and cookies."""
+
+
+def _telling_first(logger: object, method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
     """When, how bad and what, before the details."""
     first = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
     return {**first, **event}

@@ -122,9 +122,7 @@ class Reader:
             if name in raw:
                 values[field.name] = self._value(field.type, raw[name], (*path, name))
             elif field.required:
-                values[field.name] = self._wrong(
-                    (*path, name), "is missing", _attribute_docs(cls).get(field.name, "")
-                )
+                values[field.name] = self._wrong((*path, name), "is missing", _attribute_docs(cls).get(field.name, ""))
             if values.get(field.name) is _UNREAD:
                 del values[field.name]
                 self.incomplete |= field.required

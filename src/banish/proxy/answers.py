@@ -15,8 +15,8 @@ from banish.store.bodies import Body, BodyReader, BodyState
 from banish.store.records import StoredResponse
 
 _IN_304 = frozenset({
-    "age", "cache-control", "cdn-cache-control", "content-location", "content-security-policy", "date", "etag", "expires",
-    "last-modified", "vary", "via",
+    "age", "cache-control", "cdn-cache-control", "content-location", "content-security-policy", "date", "etag",
+    "expires", "last-modified", "vary", "via",
 })  # fmt: skip
 """What a 304 repeats: what the client needs to refresh its own copy (RFC 9110 section 15.4.5)."""
 

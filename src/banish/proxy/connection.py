@@ -227,16 +227,13 @@ class ClientConnection(asyncio.Protocol):
             self._on_unknown_method()
         except httptools.HttpParserError as error:
             self._refuse(ClientError(400, f"the message cannot be parsed: {error}"))
-        if isinstance(self._parser, UnknownMethodParser) and self._parser.done:
-            self._unparsed = self._parser.leftover + self._unparsed
-            self._parser = None
 
     def _on_unknown_method(self) -> None:
         """Give the message to a parser that takes any method, if its first byte is still known."""
         if self._opening is None:
             self._refuse(ClientError(501, "the method is not known, and came behind another request"))
             return
-        self._parser = UnknownMethodParser(self, self._front.config.limits.request_head_bytes)
+        self._parser = UnknownMethodParser(self)
         self._unparsed = self._opening + self._unparsed
         self._began, self._opening = True, None
         self._beside_body = 0
@@ -420,6 +417,10 @@ class ClientConnection(asyncio.Protocol):
                     return
                 self._queue.popleft()
                 self._next()
+        except asyncio.CancelledError:
+            if self._queue and isinstance(self._queue[0], Request):
+                self._front.aborted(self._queue[0])
+            raise
         except BanishError as error:
             # The body broke off after its head was sent. Only a reset tells that to a client that
             # reads until close; to others the missing rest does.
@@ -440,7 +441,10 @@ class ClientConnection(asyncio.Protocol):
             self._rest()
 
     def _send_interim(self, head: ResponseHead) -> None:
-        self._transport.write(encode_interim(head))
+        """Pass on a 1xx, which HTTP/1.0 does not know (RFC 9110 section 15.2)."""
+        request = self._queue[0] if self._queue else None
+        if isinstance(request, Request) and request.head.version == "1.1" and not self._transport.is_closing():
+            self._transport.write(encode_interim(head))
 
     async def _send(self, request: Request | None, answer: Answer) -> bool:
         """Write one answer; say whether the connection may be used again."""

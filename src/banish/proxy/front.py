@@ -5,6 +5,7 @@ Not here: listeners and lifecycle (`serve.py`), one connection (`connection.py`)
 
 import asyncio
 
+from banish.caching.cache_status import Outcome
 from banish.clock import Clock
 from banish.edge.config import Config
 from banish.edge.logs import AccessLog, AccessRecord
@@ -99,25 +100,29 @@ class Front:
         self._responses.add(answer.outcome)
         self._bytes.add(n=sent_bytes)
         if self.access_log.enabled:
-            fields = request.head.fields
-            self.access_log.write(
-                AccessRecord(
-                    time=self.clock.now(),
-                    peer=request.connection.peer,
-                    method=request.head.method,
-                    target=request.head.target,
-                    version=request.head.version,
-                    status=answer.status,
-                    sent_bytes=sent_bytes,
-                    received_bytes=request.head_bytes + (request.body.size if request.body is not None else 0),
-                    duration_s=self.clock.monotonic() - request.started,
-                    outcome=answer.outcome,
-                    host=request.target.host,
-                    referer=fields.get("referer") or "",
-                    user_agent=fields.get("user-agent") or "",
-                    cache_status=answer.fields.get("cache-status") or "",
-                )
-            )
+            status = answer.fields.get("cache-status") or ""
+            self.access_log.write(self._record(request, answer.status, answer.outcome, sent_bytes, status))
+
+    def _record(
+        self, request: Request, status: int, outcome: Outcome, sent_bytes: int, cache_status: str
+    ) -> AccessRecord:
+        fields = request.head.fields
+        return AccessRecord(
+            time=self.clock.now(),
+            peer=request.connection.peer,
+            method=request.head.method,
+            target=request.head.target,
+            version=request.head.version,
+            status=status,
+            sent_bytes=sent_bytes,
+            received_bytes=request.head_bytes + (request.body.size if request.body is not None else 0),
+            duration_s=self.clock.monotonic() - request.started,
+            outcome=outcome,
+            host=request.target.host,
+            referer=fields.get("referer") or "",
+            user_agent=fields.get("user-agent") or "",
+            cache_status=cache_status,
+        )
 
     def hit(
         self, info: ConnectionInfo, fields: dict[bytes, bytes], target: bytes, status: int, sent_bytes: int
@@ -149,6 +154,13 @@ class Front:
     def refused(self, error: ClientError) -> None:
         """A message was refused before it became a request."""
         self._refused.add(str(error.status))
+        self._responses.add(Outcome.REFUSED)
+
+    def aborted(self, request: Request) -> None:
+        """The client left before its answer was whole."""
+        self._responses.add(Outcome.ABORTED)
+        if self.access_log.enabled:
+            self.access_log.write(self._record(request, 499, Outcome.ABORTED, 0, ""))
 
     def broken(self, error: BanishError) -> None:
         """A response could not be finished."""

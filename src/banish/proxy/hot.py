@@ -23,7 +23,7 @@ Not here: what may be published (`pipeline.py`). Units: seconds since the epoch;
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import httptools
 import msgspec
@@ -48,12 +48,12 @@ JOINED_BODY_BYTES_MAX = 262_144
 64 KiB: joined 17.6 µs, writev 18.5, two writes 22.0, since a write is a system call and a packet at once."""
 
 _GUARDS = frozenset({
-    b"authorization", b"cache-control", b"connection", b"content-length", b"expect", b"host", b"http2-settings",
-    b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"max-forwards",
-    b"pragma", b"proxy-authorization", b"proxy-connection", b"range", b"te", b"trailer", b"transfer-encoding",
-    b"upgrade", b"via", b"x-http-method", b"x-http-method-override", b"x-method-override",
+    b"authorization", b"cache-control", b"content-length", b"expect", b"host", b"http2-settings", b"if-match",
+    b"if-range", b"if-unmodified-since", b"max-forwards", b"pragma", b"proxy-authorization", b"proxy-connection",
+    b"range", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"x-http-method", b"x-http-method-override",
+    b"x-method-override",
 })  # fmt: skip
-"""Names that send a request to the pipeline, but for the usual spelling of the three the lane reads itself."""
+"""Names that send a request to the pipeline."""
 
 _COMMON = (
     b"Host", b"User-Agent", b"Accept", b"Accept-Language", b"Accept-Encoding",
@@ -92,6 +92,17 @@ class Route(msgspec.Struct, gc=False):
     variants: dict[tuple[bytes | None, ...], HotResponse]
 
 
+class MemoKey(NamedTuple):
+    """What a memo is for: listener, raw Host and target, and the raw values of the selecting fields, whose names
+    are in lower case."""
+
+    listener: str
+    host: bytes
+    target: bytes
+    selecting: tuple[bytes, ...] = ()
+    values: tuple[bytes | None, ...] = ()
+
+
 class HitLog(Protocol):
     """Told of each hot hit when access logging is on."""
 
@@ -108,11 +119,13 @@ class HotTable:
         stamps: PurgeTable,
         clock: Clock,
         *,
+        node: str,
         status_of: Callable[[int], bytes],
         touched: Callable[[StoredResponse], None] = lambda record: None,
     ) -> None:
         self.stamps = stamps
         self.clock = clock
+        self.node = node
         self.status_of = status_of
         self.touched = touched
         self.log: HitLog | None = None
@@ -129,37 +142,27 @@ class HotTable:
         """Every lane: they carry the counts."""
         return list(self._lanes.values())
 
-    def publish(
-        self,
-        listener: str,
-        host: bytes,
-        target: bytes,
-        selecting: tuple[str, ...],
-        values: tuple[bytes | None, ...],
-        response: HotResponse,
-    ) -> None:
-        """Remember that requests for this host and target, with these selecting values, get this response."""
-        lane = self.lane(listener)
-        known = self._responses.setdefault(id(response.record), response)
-        if known.record is response.record and known.prefix == response.prefix:
-            known.valid_until = response.valid_until
-            response = known
-        else:
-            self.unpublish(known.record)
-            self._responses[id(response.record)] = response
-        if len(response.routes) >= ROUTES_PER_RESPONSE_MAX:
-            return
-        names = tuple([name.encode("latin-1") for name in selecting])
-        route = lane.routes.get((host, target))
-        if route is None or route.selecting != names:
-            route = lane.routes[(host, target)] = Route(names, {})
-            if len(lane.routes) > ROUTES_MAX:
-                del lane.routes[next(iter(lane.routes))]
-        if len(route.variants) >= VARIANTS_PER_ROUTE_MAX:
-            del route.variants[next(iter(route.variants))]
-        route.variants[values] = response
-        if (host, target) not in response.routes:
-            response.routes.append((host, target))
+    def publish(self, key: MemoKey, record: StoredResponse, make: Callable[[], HotResponse]) -> None:
+        """Remember that requests under this key get this record. `make` is called if that is news."""
+        response = self._responses.get(id(record))
+        if response is None:
+            response = self._responses[id(record)] = make()
+        routes = self.lane(key.listener).routes
+        place = (key.host, key.target)
+        route = routes.get(place)
+        if route is None or route.selecting != key.selecting:
+            if len(response.routes) >= ROUTES_PER_RESPONSE_MAX:
+                return
+            route = routes[place] = Route(key.selecting, {})
+            response.routes.append(place)
+            if len(routes) > ROUTES_MAX:
+                del routes[next(iter(routes))]
+        if route.variants.get(key.values) is not response:
+            if len(route.variants) >= VARIANTS_PER_ROUTE_MAX:
+                del route.variants[next(iter(route.variants))]
+            route.variants[key.values] = response
+            if place not in response.routes:
+                response.routes.append(place)
 
     def unpublish(self, record: StoredResponse) -> None:
         """Forget whatever leads to this record: it was evicted, replaced or purged."""
@@ -198,6 +201,7 @@ class Lane:
         self._fields: dict[bytes, bytes] = {}
         self._targets: list[bytes] = []
         self._known: set[bytes] = {b"Connection", b"If-None-Match"}
+        self._node = table.node.encode().lower()
         self._spellings: dict[bytes, list[bytes]] = {}
         for name in _COMMON:
             for spelling in (name, name.lower()):
@@ -218,15 +222,16 @@ class Lane:
         try:
             self._parser.feed_data(data)
             response = self._find(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             response = None
         if response is None:
             self._fresh_parser()  # the old one may stand in the middle of a message
             return False
-        validator = self._fields.get(b"If-None-Match")
-        if validator is not None and validator != response.etag:
-            return False
-        return self._write(response, transport, info, 0 if validator is None else 304)
+        fields = self._fields
+        validator = fields.get(b"If-None-Match") or fields.get(b"if-none-match")
+        if validator is None:
+            return self._write(response, transport, info, 0)
+        return validator == response.etag and self._write(response, transport, info, 304)
 
     def _find(self, data: bytes) -> HotResponse | None:
         """The memo that covers the head just parsed, if every condition of one holds."""
@@ -245,18 +250,31 @@ class Lane:
         route = self.routes.get((host, target))
         if route is None or fields.get(b"Connection", b"keep-alive") != b"keep-alive":
             return None
-        if not fields.keys() <= self._known and not self._learn(fields):
+        if not fields.keys() <= self._known and not self._sort(fields):
             return None
         values = self._select(route.selecting) if route.selecting else ()
         return None if values is None else route.variants.get(values)
 
-    def _learn(self, fields: dict[bytes, bytes]) -> bool:
-        """Sort the spellings not known yet, and remember the inert ones; False if any name is a guard."""
+    def _sort(self, fields: dict[bytes, bytes]) -> bool:
+        """Sort the spellings not known: remember the inert ones; False if any field is for the pipeline."""
         for name in fields.keys() - self._known:
             lower = name.lower()
             if lower in _GUARDS or len(self._known) >= SPELLINGS_MAX:
                 return False
-            self._know(name, lower)
+            match lower:
+                case b"connection":
+                    inert = fields[name].lower() == b"keep-alive"
+                case b"if-none-match":
+                    inert = name == lower and b"If-None-Match" not in fields
+                case b"if-modified-since":  # ignored beside If-None-Match (RFC 9110 section 13.1.3)
+                    inert = b"If-None-Match" in fields or b"if-none-match" in fields
+                case b"via":
+                    inert = self._node not in fields[name].lower()
+                case _:
+                    inert = True
+                    self._know(name, lower)
+            if not inert:
+                return False
         return True
 
     def _know(self, name: bytes, lower: bytes) -> None:

@@ -33,8 +33,10 @@ from banish.http.hops import via_count
 from banish.http.messages import RequestHead
 from banish.proxy.answers import from_stored, in_304
 from banish.proxy.exchange import Answer, Request
-from banish.proxy.fetches import Fetch, Fetched, Fetcher, Plan, upstream_head
-from banish.proxy.hot import HotResponse, HotTable
+from banish.proxy.fetches import Fetch, Fetcher
+from banish.proxy.hot import HotResponse, HotTable, MemoKey
+from banish.proxy.plan import Plan, upstream_head
+from banish.proxy.taking import Fetched
 from banish.proxy.wire import encode_head, error_answer
 from banish.purge.stamps import PurgeTable, Verdict
 from banish.store.memory import MemoryStore
@@ -46,6 +48,7 @@ REFUSED_METHODS: Mapping[str, int] = {"TRACE": 405, "CONNECT": 501}
 LOOPS_MAX = 1
 """Times a request may have passed here before; a second edge of the same name in the way is no loop."""
 
+_PART = ("range", "if-range")
 _SHAPING = ("if-none-match", "if-modified-since", "range")
 """Request fields that may make a 304 or 206 of a stored 200."""
 
@@ -53,7 +56,7 @@ log = structlog.get_logger(__name__)
 
 
 class Pipeline:
-    """Answers requests. One per edge; holds no state of its own but for references."""
+    """Answers requests. One per edge."""
 
     def __init__(
         self,
@@ -73,13 +76,15 @@ class Pipeline:
         self._hot = hot
         self._clock = clock
         self._node = node
+        self._behind: set[str] = set()
+        """Keys being revalidated while stale responses answer for them."""
 
     async def answer(self, request: Request) -> Answer:
         """The answer to a request. Never raises: whatever goes wrong becomes a page that says so."""
         try:
             return await self._route(request)
         except ClientError as error:
-            return self._error(error.status, error, Forwarded.BYPASS, close=error.close)
+            return self._error(error.status, error, Forwarded.BYPASS, outcome=Outcome.REFUSED, close=error.close)
         except OriginError as error:
             return self._error(error.status, error, Forwarded.MISS)
         except BanishError as error:
@@ -154,11 +159,13 @@ class Pipeline:
             case Hit(meta):
                 record = _record(records, meta)
                 if record.body.accepts_readers:
+                    self._store.touch(record)
                     self._publish(plan, record, now)
                     return self._stored(plan, record, now, Outcome.HIT)
                 return await self._fetch(plan, Forwarded.MISS)
             case Stale(meta):
                 record = _record(records, meta)
+                self._store.touch(record)
                 self._revalidate_behind(plan, record)
                 return self._stored(plan, record, now, Outcome.STALE, detail="stale-while-revalidate")
             case Validate(meta, reason):
@@ -169,7 +176,7 @@ class Pipeline:
                 return await self._fetch(plan, reason)
             case Unsatisfiable():
                 error = ClientError(504, "only-if-cached, and nothing usable is stored", close=False)
-                return self._error(504, error, None)
+                return self._error(504, error, None, outcome=Outcome.UNSATISFIABLE)
             case _:
                 assert_never(decision)
 
@@ -177,7 +184,8 @@ class Pipeline:
 
     async def _fetch(self, plan: Plan, reason: Forwarded) -> Answer:
         """Join a fetch under way if one can serve this request, else start one."""
-        share = plan.head.method == "GET" and not plan.policy.bypass and "range" not in plan.head.fields
+        about_whole = "range" not in plan.head.fields or bool(plan.records)
+        share = plan.head.method == "GET" and not plan.policy.bypass and about_whole
         if share and reason is not Forwarded.REQUEST:
             for _ in range(FETCHES_PER_REQUEST_MAX):
                 running = self._fetcher.joinable(plan.key, plan.request.arrived_index)
@@ -186,19 +194,25 @@ class Pipeline:
                 shared = await self._join(plan, running)
                 if shared is not None:
                     return shared
+        unshared = share and self._fetcher.is_unshared(plan.key)
         fetch = self._start(plan, reason, share=share)
         fetched = await fetch.outcome()
         if isinstance(fetched, BanishError):
             return self._failed(plan, fetched, reason)
-        return self._fetched(plan, fetched, reason)
+        return self._fetched(plan, fetched, reason, unshared=unshared)
 
     def _start(self, plan: Plan, reason: Forwarded, *, share: bool) -> Fetch:
-        """Begin a fetch: about what is stored, or for a whole that can be stored, or just as the client asked."""
+        """Begin a fetch: about what is stored, or for a whole that can be stored, or just as the client asked.
+
+        What was hard-purged since it was looked up is not asked about: a 304 must not revive it (PURGE rule 10).
+        """
+        plan.records = tuple([record for record in plan.records if self._unpurged(record, self._stamps.index)])
         asked = plan.head
         if share and (plan.records or not self._fetcher.is_unshared(plan.key)):
             metas = [record.meta for record in plan.records]
             asked = conditional_request(plan.head, metas, selected=reason is not Forwarded.VARY_MISS)
-        outgoing = upstream_head(plan.request, asked, plan.target, plan.site, self._node)
+            asked = msgspec.structs.replace(asked, fields=asked.fields.without(_PART))
+        outgoing = upstream_head(plan, asked, self._node)
         return self._fetcher.start(plan, outgoing, share=share)
 
     async def _join(self, plan: Plan, running: Fetch) -> Answer | None:
@@ -211,10 +225,10 @@ class Pipeline:
         record = fetched.record
         if record is None or not record.body.accepts_readers:
             return None
+        if not self._unpurged(record, plan.request.arrived_index):
+            return None
         if fetched.hides_error:
             return self._stored(plan, record, now, Outcome.STALE_ERROR, detail=f"origin-{fetched.status}")
-        if self._stamps.verdict(record.targets, record.fence, plan.request.arrived_index) is not Verdict.CLEAN:
-            return None
         if not isinstance(decide(plan.head, [record.meta], now, plan.policy), Hit):
             return None
         status = cache_status(
@@ -225,13 +239,15 @@ class Pipeline:
 
     def _revalidate_behind(self, plan: Plan, record: StoredResponse) -> None:
         """Renew a stale response while the client already has it, unless that is under way."""
-        if self._fetcher.joinable(plan.key, self._stamps.index) is None:
-            request = plan.request.repeated()
-            head = _unconditional(plan.head)
-            behind = Plan(request, head, plan.site, plan.policy, plan.key, (record,), plan.view)
-            self._start(behind, Forwarded.STALE, share=True)
+        if plan.key in self._behind or self._fetcher.joinable(plan.key, self._stamps.index) is not None:
+            return
+        head = RequestHead("GET", plan.head.target, plan.head.fields.without(_SHAPING), plan.head.version)
+        behind = Plan(plan.request.repeated(), head, plan.site, plan.policy, plan.key, (record,), plan.view)
+        self._behind.add(plan.key)
+        fetch = self._start(behind, Forwarded.STALE, share=True)
+        fetch.ready.add_done_callback(lambda _: self._behind.discard(plan.key))
 
-    def _fetched(self, plan: Plan, fetched: Fetched, reason: Forwarded) -> Answer:
+    def _fetched(self, plan: Plan, fetched: Fetched, reason: Forwarded, *, unshared: bool) -> Answer:
         """The answer from this request's own fetch."""
         now = self._clock.now()
         if fetched.tunnel is not None:
@@ -239,7 +255,7 @@ class Pipeline:
         if fetched.hides_error and fetched.record is not None:
             return self._stored(plan, fetched.record, now, Outcome.STALE_ERROR, detail=f"origin-{fetched.status}")
         stored = fetched.record is not None and fetched.reason.storable
-        outcome = Outcome.REVALIDATED if fetched.revalidated else Outcome.MISS if stored else Outcome.PASS
+        outcome = _outcome(fetched, stored=stored, unshared=unshared)
         status = cache_status(
             self._node, hit=False, fwd=reason, fwd_status=fetched.status, stored=stored,
             ttl=ttl(fetched.record.meta, now) if fetched.record is not None else None,
@@ -268,10 +284,18 @@ class Pipeline:
         """The origin gave no response: a stored one, if nothing forbids it, else a page that says so."""
         now = self._clock.now()
         for record in plan.records:
-            if record.body.accepts_readers and stale_on_error(record.meta, now, plan.policy, plan.head, "unreachable"):
+            if (
+                record.body.accepts_readers
+                and self._unpurged(record, plan.request.arrived_index)
+                and stale_on_error(record.meta, now, plan.policy, plan.head, "unreachable")
+            ):
                 return self._stored(plan, record, now, Outcome.STALE_ERROR, detail=error.code)
         status = error.status if isinstance(error, OriginError | ClientError) else 502
         return self._error(status, error, reason)
+
+    def _unpurged(self, record: StoredResponse, index: int) -> bool:
+        """The answer rule: no hard purge lies between a record's fence and this apply index (PURGE rule 9)."""
+        return self._stamps.verdict(record.targets, record.clean_at, index) in (Verdict.CLEAN, Verdict.SOFT)
 
     # --- answers
 
@@ -281,9 +305,17 @@ class Pipeline:
         status = cache_status(self._node, hit=True, ttl=ttl(record.meta, now), detail=detail)
         return from_stored(plan.head, record, now, outcome=outcome, cache_status=status)
 
-    def _error(self, status: int, error: BanishError, fwd: Forwarded | None, *, close: bool = False) -> Answer:
+    def _error(
+        self,
+        status: int,
+        error: BanishError,
+        fwd: Forwarded | None,
+        *,
+        outcome: Outcome = Outcome.ERROR,
+        close: bool = False,
+    ) -> Answer:
         text = cache_status(self._node, hit=False, fwd=fwd, detail=error.code)
-        return error_answer(status, error, cache_status=text, outcome=Outcome.ERROR, close=close)
+        return error_answer(status, error, cache_status=text, outcome=outcome, close=close)
 
     def hot_status(self, ttl_s: int) -> bytes:
         """`Cache-Status` of a hit from the hot table."""
@@ -293,9 +325,9 @@ class Pipeline:
 
     def _publish(self, plan: Plan, record: StoredResponse, now: float) -> None:
         """Let the hot table repeat this hit, if all that it depended on is in the memo's key."""
-        request, meta, data = plan.request, record.meta, record.body.data
+        request, meta = plan.request, record.meta
         if (
-            data is None or meta.content_range is not None or meta.status in (204, 304)
+            record.body.data is None or meta.content_range is not None or meta.status in (204, 304)
             or request.head.method != "GET" or request.head.version != "1.1" or not request.raw_host
             or request.raw_target[:1] != b"/"
         ):  # fmt: skip
@@ -308,26 +340,40 @@ class Pipeline:
         lines = [request.head.fields.get_all(name) for name in selecting]
         if any(len(values) > 1 for values in lines):
             return
-        fields = meta.fields.without(("content-length", "age"))
-        whole = Answer(meta.status, fields, Outcome.HIT, meta.reason, length=len(data))
-        left = ttl(meta, now)
-        self._hot.publish(
+        key = MemoKey(
             request.connection.listener,
             request.raw_host,
             request.raw_target,
-            tuple(selecting),
+            tuple([name.encode("latin-1") for name in selecting]),
             tuple([values[0].encode("latin-1") if values else None for values in lines]),
-            HotResponse(
-                record=record,
-                prefix=_open_head(whole),
-                prefix_304=_open_head(Answer(304, in_304(fields), Outcome.HIT)),
-                body=data,
-                etag=meta.etag.encode("latin-1") if meta.etag is not None and meta.status == 200 else None,
-                born=meta.received_at - meta.initial_age,
-                expires=now + left,
-                valid_until=now + left,
-            ),
         )
+        self._hot.publish(key, record, lambda: _memo(record, now))
+
+
+def _memo(record: StoredResponse, now: float) -> HotResponse:
+    """A stored response in the form the hot table answers from."""
+    meta, data = record.meta, record.body.data or b""
+    fields = meta.fields.without(("content-length", "age"))
+    whole = Answer(meta.status, fields, Outcome.HIT, meta.reason, length=len(data))
+    expires = now + ttl(meta, now)
+    return HotResponse(
+        record=record,
+        prefix=_open_head(whole),
+        prefix_304=_open_head(Answer(304, in_304(fields), Outcome.HIT)),
+        body=data,
+        etag=meta.etag.encode("latin-1") if meta.etag is not None and meta.status == 200 else None,
+        born=meta.received_at - meta.initial_age,
+        expires=expires,
+        valid_until=expires,
+    )
+
+
+def _outcome(fetched: Fetched, *, stored: bool, unshared: bool) -> Outcome:
+    if fetched.revalidated:
+        return Outcome.REVALIDATED
+    if stored:
+        return Outcome.MISS
+    return Outcome.HIT_FOR_PASS if unshared else Outcome.PASS
 
 
 def _open_head(answer: Answer) -> bytes:
@@ -337,9 +383,3 @@ def _open_head(answer: Answer) -> bytes:
 
 def _record(records: tuple[StoredResponse, ...], meta: Metadata) -> StoredResponse:
     return next(record for record in records if record.meta is meta)
-
-
-def _unconditional(head: RequestHead) -> RequestHead:
-    """A request for the whole, whatever part or condition the client's was for."""
-    names = ("range", "if-range", "if-none-match", "if-modified-since")
-    return RequestHead("GET", head.target, head.fields.without(names), head.version)

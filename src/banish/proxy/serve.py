@@ -27,6 +27,7 @@ from banish.proxy.fetches import Fetcher
 from banish.proxy.front import Front
 from banish.proxy.hot import HotTable
 from banish.proxy.pipeline import Pipeline
+from banish.proxy.taking import Taker
 from banish.proxy.tls import server_context
 from banish.purge.stamps import PurgeTable
 from banish.store.bodies import Body, BodyLimits
@@ -67,7 +68,9 @@ class Edge:
         self.stamps = PurgeTable(self.accounts)
         self._scratch, self._owns_scratch = _scratch_directory(config)
         self._spool = SpoolBudget(self._scratch, config.memory.spool_bytes, accounts=self.accounts)
-        self.hot = HotTable(self.stamps, self.clock, status_of=self._hot_status, touched=self._touched)
+        self.hot = HotTable(
+            self.stamps, self.clock, node=config.node, status_of=self._hot_status, touched=self._touched
+        )
         self.store = MemoryStore(
             config.memory.budget_bytes,
             table=self.stamps,
@@ -75,12 +78,19 @@ class Edge:
             spool=self._spool,
             on_removed=lambda record, reason: self.hot.unpublish(record),
         )
+        self._sweep_wanted = asyncio.Event()
         self._fetcher = Fetcher(
             store=self.store,
             stamps=self.stamps,
             clock=self.clock,
+            taker=Taker(
+                store=self.store,
+                stamps=self.stamps,
+                clock=self.clock,
+                node=config.node,
+                purged=self._sweep_wanted.set,
+            ),
             make_body=self._make_body,
-            purged=self._wake_sweeper,
             node=config.node,
             accounts=self.accounts,
         )
@@ -106,7 +116,6 @@ class Edge:
         self._pauses = Pauses(self.accounts)
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
-        self._sweep_wanted = asyncio.Event()
         self._retired: list[Runtimes] = []
 
     @property
@@ -201,18 +210,15 @@ class Edge:
         self._retired.remove(runtimes)
         self._closing = asyncio.get_running_loop().create_task(runtimes.close())
 
-    def _make_body(self, kept: bool, abandoned: Callable[[], object]) -> Body:
+    def _make_body(self, kept: bool, abandoned: Callable[[], None]) -> Body:
         limits = BodyLimits(memory_bytes_max=self.config.memory.body_memory_bytes)
-        return Body.filling(self._spool, kept=kept, limits=limits, on_abandoned=lambda: (abandoned(), None)[1])
+        return Body.filling(self._spool, kept=kept, limits=limits, on_abandoned=abandoned)
 
     def _hot_status(self, ttl_s: int) -> bytes:
         return self._pipeline.hot_status(ttl_s)
 
     def _touched(self, record: StoredResponse) -> None:
         self.store.touch(record)
-
-    def _wake_sweeper(self) -> None:
-        self._sweep_wanted.set()
 
     async def _sweep(self) -> None:
         """Delete what purges have killed, a slice at a time, between requests."""
@@ -221,8 +227,8 @@ class Edge:
                 async with asyncio.timeout(SWEEP_EVERY_S):
                     await self._sweep_wanted.wait()
             self._sweep_wanted.clear()
-            while not self.store.sweep(SWEEP_BUDGET_S, self.clock.monotonic).idle:
-                await asyncio.sleep(0)  # noqa: ASYNC110 (not a wait: requests get their turn)
+            while not self.store.sweep(SWEEP_BUDGET_S, self.clock.monotonic).idle:  # noqa: ASYNC110
+                await asyncio.sleep(0)  # not a wait: requests get their turn
 
 
 def _scratch_directory(config: Config) -> tuple[Path, bool]:

@@ -1,18 +1,28 @@
-"""Methods that llhttp does not know: one message read by h11, told in httptools' words.
+"""Methods that llhttp does not know: read by llhttp all the same, under a name that it knows.
 
-llhttp has a fixed list of methods; HTTP has not (RFC 9110 section 16.1). A message with another method is read
-here from its first byte, then the connection goes back to llhttp with what came after it.
+llhttp has a fixed list of methods; HTTP has not (RFC 9110 section 16.1). Of a message with another method, the
+method is taken off here and POST fed in its place, which means nothing to framing: with neither length nor
+coding there is no body (RFC 9112 section 6.3). So every message is held to the same strictness, whatever its
+method, and what comes behind it on the connection is read by the same parser.
+
+Not here: what becomes of the request (`pipeline.py`); how much may be fed (`connection.py`).
+Invariant: the callbacks and exceptions are those of httptools, offsets included.
 """
 
+import re
+from collections.abc import Callable
 from typing import Protocol
 
-import h11
 import httptools
+
+_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]*")
+_DISGUISE = b"POST "
 
 
 class Callbacks(Protocol):
     """What a parser calls as it finds the pieces of a message."""
 
+    def on_message_begin(self) -> None: ...
     def on_url(self, target: bytes) -> None: ...
     def on_header(self, name: bytes, value: bytes) -> None: ...
     def on_headers_complete(self) -> None: ...
@@ -21,53 +31,67 @@ class Callbacks(Protocol):
 
 
 class UnknownMethodParser:
-    """Reads one message. `done` says it is whole; `leftover` are the bytes after it."""
+    """A request parser whose first message may have any method. To be fed from the message's first byte."""
 
-    def __init__(self, callbacks: Callbacks, head_bytes_max: int) -> None:
-        self._callbacks = callbacks
-        self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=head_bytes_max)
-        self._method = b""
-        self._version = "1.1"
-        self.done = False
-        self.leftover = b""
+    done = False
+    leftover = b""
+
+    def __init__(self, callbacks: Callbacks, head_bytes_max: int = 0) -> None:
+        self._parser = httptools.HttpRequestParser(_Relay(callbacks, self._end_of_message))
+        self._method: bytes | None = b""
+        self._fed = False
 
     def feed_data(self, data: bytes) -> None:
-        """Take bytes; call back for what they complete. Raises `httptools.HttpParserError`."""
+        """Take bytes; call back for what they complete. Raises what `httptools.HttpRequestParser` raises."""
+        if self._fed:
+            self._parser.feed_data(data)
+            return
+        assert self._method is not None
+        begun = (self._method + data).lstrip(b"\r\n")
+        method, space, rest = begun.partition(b" ")
+        if _METHOD.fullmatch(method) is None or (space and not method):
+            raise httptools.HttpParserError("the method is not a token")
+        self._method = method
+        if not space:
+            return
+        self._fed = True
         try:
-            self._connection.receive_data(data)
-            while not self.done and self._step():
-                pass
-        except h11.RemoteProtocolError as error:
-            raise httptools.HttpParserError(str(error)) from error
+            self._parser.feed_data(_DISGUISE + rest)
+        except httptools.HttpParserUpgrade as upgrade:
+            offset = upgrade.args[0] + len(data) - len(_DISGUISE) - len(rest)
+            raise httptools.HttpParserUpgrade(offset) from upgrade
 
-    def _step(self) -> bool:
-        match self._connection.next_event():
-            case h11.Request(method=method, target=target, headers=headers, http_version=version):
-                self._method, self._version = method, version.decode("ascii")
-                self._callbacks.on_url(target)
-                for name, value in headers.raw_items():
-                    self._callbacks.on_header(name, value)
-                self._callbacks.on_headers_complete()
-            case h11.Data(data=data):
-                self._callbacks.on_body(bytes(data))
-            case h11.EndOfMessage(headers=trailers):
-                self.done = True
-                self.leftover = self._connection.trailing_data[0]
-                for name, value in trailers.raw_items():
-                    self._callbacks.on_header(name, value)
-                self._callbacks.on_message_complete()
-            case _:
-                return False
-        return True
+    def _end_of_message(self) -> None:
+        self._method = None
 
     def get_method(self) -> bytes:
-        """The method, as httptools gives it."""
-        return self._method
+        """The method of the message at hand, as it came."""
+        method: bytes = self._parser.get_method() if self._method is None else self._method
+        return method
 
     def get_http_version(self) -> str:
         """The version, as httptools gives it."""
-        return self._version
+        version: str = self._parser.get_http_version()
+        return version
 
     def should_upgrade(self) -> bool:
-        """A message of an unknown method never becomes a tunnel."""
-        return False
+        """Whether llhttp will stop at the end of this message, taking the rest for another protocol."""
+        upgrade: bool = self._parser.should_upgrade()
+        return upgrade
+
+
+class _Relay:
+    """Hands the callbacks on, and tells when the first message is over."""
+
+    def __init__(self, callbacks: Callbacks, at_end: Callable[[], None]) -> None:
+        self.on_message_begin = callbacks.on_message_begin
+        self.on_url = callbacks.on_url
+        self.on_header = callbacks.on_header
+        self.on_headers_complete = callbacks.on_headers_complete
+        self.on_body = callbacks.on_body
+        self._on_message_complete = callbacks.on_message_complete
+        self._at_end = at_end
+
+    def on_message_complete(self) -> None:
+        self._at_end()
+        self._on_message_complete()

@@ -75,6 +75,6 @@ def refusal(error: ClientError, node: str) -> Answer:
         error.status,
         error,
         cache_status=f"{node}; fwd=bypass; detail={error.code}",
-        outcome=Outcome.ERROR,
+        outcome=Outcome.REFUSED,
         close=error.close,
     )

@@ -27,9 +27,9 @@ from banish.purge.targets import Target
 from banish.tables import Accounts, Metric
 
 STAMPS_MAX = 1_000_000
-"""Targets that may carry a stamp of one mode at a time: about 150 bytes each beside the target itself."""
+"""Targets that may carry a stamp of one mode at a time: about 140 bytes each beside the target itself."""
 
-PRUNE_BATCH = 4096
+PRUNE_BATCH = 2048
 """Stamps forgotten by one call of `prune`: about a millisecond's worth."""
 
 PURGES_APPLIED = Metric(

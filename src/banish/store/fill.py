@@ -33,7 +33,7 @@ COALESCE_BYTES = 4096
 them."""
 
 FLUSH_BYTES = 131072
-"""A flush is begun once this much waits: a thread hop costs about 50 µs, a write of this size about the
+"""A flush is begun once this much waits: a thread hop costs about 80 µs, a write of this size about the
 same."""
 
 
@@ -233,6 +233,7 @@ class Fill:
     def join(self, reader: FillReader) -> None:
         self._joined = True
         self.readers.append(reader)
+        self.advanced()  # it may begin past what the writer waits to be read
 
     def leave(self, reader: FillReader) -> None:
         if reader not in self.readers:
@@ -268,9 +269,7 @@ class Fill:
         if n_bytes <= 0 or self._file is None:
             self._spool.readers_cut.add()
             reader.close()
-            raise LimitExceeded(
-                408, "body.lag_bytes_max", "the client fell too far behind a body that is not kept"
-            )
+            raise LimitExceeded(408, "body.lag_bytes_max", "the client fell too far behind a body that is not kept")
         try:
             chunk = await asyncio.wrap_future(self._spool.submit(self._file.read, n_bytes, offset))
         except OSError as error:
@@ -355,9 +354,7 @@ class Fill:
 
     def _trim(self) -> None:
         low = self._low()
-        gone = (
-            bisect_right(self._starts, low) - 1
-        )  # chunks wholly below: those before the one that holds `low`
+        gone = bisect_right(self._starts, low) - 1  # chunks wholly below: those before the one that holds `low`
         if low >= self.size:
             gone = len(self._chunks)
         if gone > 0:

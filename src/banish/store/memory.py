@@ -36,9 +36,7 @@ ENTRY_OVERHEAD_BYTES = 320
 """What one record costs in the tables here: slots in the slice and the queue, the queue's node, three tuples,
 one ghost. Measured with tracemalloc; the test that does so holds the sum to 10 %."""
 
-STORE_RESPONSES = Metric(
-    "banish_store_responses", "gauge", "Stored responses, by where their body is.", ("tier",)
-)
+STORE_RESPONSES = Metric("banish_store_responses", "gauge", "Stored responses, by where their body is.", ("tier",))
 STORE_BYTES = Metric(
     "banish_store_bytes",
     "gauge",
@@ -46,9 +44,7 @@ STORE_BYTES = Metric(
     ("tier",),
 )
 STORE_BYTES_MAX = Metric("banish_store_max_bytes", "gauge", "The budget of each tier.", ("tier",))
-STORE_PUTS = Metric(
-    "banish_store_puts_total", "counter", "Responses offered to the store, by outcome.", ("outcome",)
-)
+STORE_PUTS = Metric("banish_store_puts_total", "counter", "Responses offered to the store, by outcome.", ("outcome",))
 STORE_REMOVED = Metric(
     "banish_store_removed_total", "counter", "Stored responses that left the store, by reason.", ("reason",)
 )

@@ -22,8 +22,8 @@ TARGET_BYTES = 56
 """A target beside its strings."""
 
 RECORD_BYTES = 530
-"""The structs, their numbers and empty tuples, the body's handle and the cache key's header. Like the others for
-CPython 3.11 to 3.13 on 64 bits, measured; `test_memory.py` holds the sum to the 10 %."""
+"""The structs, their numbers and empty tuples, the body's handle and the cache key's header. Like the others
+measured on CPython 3.11, 64 bits; `test_memory.py` holds the sum to the 10 %."""
 
 VariantKey = tuple[str, tuple[str, ...], tuple[str | None, ...]]
 """What tells one stored response from another: cache key, names and values of the selecting fields."""

@@ -26,7 +26,7 @@ import msgspec
 K = TypeVar("K", bound=Hashable)
 
 SMALL_SHARE = 0.1
-"""The small queue's share of the budget: the paper's choice; it found 5 to 20 % much alike."""
+"""The small queue's share of the budget: the paper's choice."""
 
 COUNT_MAX = 3
 """Hits are counted up to this: two bits, as in the paper."""
@@ -35,7 +35,7 @@ PROMOTE_COUNT = 2
 """Hits in the small queue that move a key to main (`freq > 1` in the paper)."""
 
 REINSERTS_MAX = 1024
-"""Keys of main that one eviction may send round again before it takes the next as it is: about 0.3 ms. Where
+"""Keys of main that one eviction may send round again before it takes the next as it is: about 0.2 ms. Where
 every key is hot, the choice matters little and the walk would be three times the queue."""
 
 GHOSTS_MIN = 64

@@ -8,13 +8,14 @@ Not here: what is written when, and who reads it (`bodies.py`); files that outli
 Invariant: `used_bytes <= bytes_max`. A file is written only where it has reserved.
 """
 
-import contextlib
 import os
 import tempfile
-import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import ParamSpec, TypeVar
 
 from banish.tables import Accounts, Metric
@@ -32,9 +33,7 @@ SPOOL_REFUSED = Metric(
     "counter",
     "Bodies that outgrew the spool budget and were relayed but not kept.",
 )
-SPOOL_ERRORS = Metric(
-    "banish_spool_errors_total", "counter", "Writes to spool files that failed, as on a full disk."
-)
+SPOOL_ERRORS = Metric("banish_spool_errors_total", "counter", "Writes to spool files that failed, as on a full disk.")
 READERS_CUT = Metric(
     "banish_body_readers_cut_total",
     "counter",
@@ -46,16 +45,21 @@ T = TypeVar("T")
 
 
 class SpoolBudget:
-    """The bytes and threads that all spool files of one edge share. `directory` None: no spooling at all."""
+    """The bytes and threads that all spool files of one edge share. `directory` None: no spooling at all.
+
+    `reserve` and `used_bytes` belong to the event loop. What a file gives back when it is let go of may come
+    from any thread, and from the cyclic collector in the midst of anything, this class's own lines included:
+    it takes no lock, but queues that can be entered again.
+    """
 
     def __init__(self, directory: Path | None, bytes_max: int, *, accounts: Accounts | None = None) -> None:
         self.directory = directory
         self.bytes_max = bytes_max if directory is not None else 0
-        self.used_bytes = 0
-        # Taken for two additions at a time; the last holder of a file may let go of it on a spool thread.
-        self._lock = threading.Lock()
+        self._reserved_bytes = 0
+        self._returned: deque[int] = deque()
         self._threads: ThreadPoolExecutor | None = None
-        self._closed = False
+        self._closing: SimpleQueue[int | None] = SimpleQueue()
+        self._closer: Thread | None = None
         books = accounts or Accounts()
         books.read(SPOOL_BYTES, lambda: [((), self.used_bytes)])
         books.read(SPOOL_BYTES_MAX, lambda: [((), self.bytes_max)])
@@ -66,39 +70,51 @@ class SpoolBudget:
     def __repr__(self) -> str:
         return f"<SpoolBudget {self.used_bytes} of {self.bytes_max} bytes>"
 
+    @property
+    def used_bytes(self) -> int:
+        """Bytes reserved now."""
+        while self._returned:
+            self._reserved_bytes -= self._returned.popleft()
+        return self._reserved_bytes
+
     def reserve(self, n_bytes: int) -> bool:
         """Take `n_bytes` of the budget, or nothing."""
-        with self._lock:
-            if self.used_bytes + n_bytes > self.bytes_max:
-                return False
-            self.used_bytes += n_bytes
-            return True
+        if self.used_bytes + n_bytes > self.bytes_max:
+            return False
+        self._reserved_bytes += n_bytes
+        return True
 
     def release(self, n_bytes: int) -> None:
         """Give back what was reserved."""
-        with self._lock:
-            self.used_bytes -= n_bytes
-        assert self.used_bytes >= 0, "more was released than reserved"
+        self._returned.append(n_bytes)
 
     def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
         """Run `call` on a spool thread."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(SPOOL_THREADS, thread_name_prefix="banish-spool")
+            self._closer = Thread(target=self._close_files, name="banish-spool-close", daemon=True)
+            self._closer.start()
         return self._threads.submit(call, *args, **kwargs)
 
     def close_file(self, descriptor: int) -> None:
-        """Close a file's descriptor, on a spool thread if there still are any."""
-        if self._threads is not None and not self._closed:
-            with contextlib.suppress(RuntimeError):  # the interpreter is on its way out
-                self._threads.submit(os.close, descriptor)
-                return
-        os.close(descriptor)
+        """Close a file's descriptor, soon. May be called from anywhere."""
+        if self._closer is None:
+            os.close(descriptor)
+        else:
+            self._closing.put(descriptor)
 
     def close(self) -> None:
         """Stop the threads, once what they do is done."""
-        self._closed = True
         if self._threads is not None:
             self._threads.shutdown(wait=True)
+        closer, self._closer = self._closer, None
+        if closer is not None:
+            self._closing.put(None)
+            closer.join()
+
+    def _close_files(self) -> None:
+        while (descriptor := self._closing.get()) is not None:
+            os.close(descriptor)
 
 
 class SpoolFile:

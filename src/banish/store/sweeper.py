@@ -26,9 +26,7 @@ GOALS_MAX = 64
 CLOCK_EVERY = 16
 """URLs checked between two looks at the clock: about 30 µs of work."""
 
-SWEEPS = Metric(
-    "banish_store_sweeps_total", "counter", "Passes over the memory store that checked every record."
-)
+SWEEPS = Metric("banish_store_sweeps_total", "counter", "Passes over the memory store that checked every record.")
 SWEEPS_YIELDED = Metric(
     "banish_store_sweep_yields_total",
     "counter",

@@ -154,3 +154,12 @@ def test_other_pragmas_say_nothing() -> None:
 @pytest.mark.parametrize("text", ["", "-1", "1.0", " 1", "1 ", "one", "١"])
 def test_what_is_no_whole_number_of_seconds(text: str) -> None:
     assert delta_seconds(text) is None
+
+
+def test_a_value_too_long_to_be_remembered_is_read_all_the_same() -> None:
+    assert parse("foo=" + "x" * 1000 + ", max-age=5") == Directives(max_age=5)
+
+
+@pytest.mark.parametrize("value", ['private="a", ' * 5000, '"\\"' * 30000, " " * 60000 + "," + "\t" * 60000])
+def test_the_longest_and_oddest_value_is_read_in_passing(value: str) -> None:
+    parse(value + "max-age=5")

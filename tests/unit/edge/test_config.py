@@ -118,7 +118,7 @@ def test_what_is_not_toml_is_told_with_its_line(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_told() -> None:
-    with pytest.raises(ConfigError, match="absent.toml: cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"absent\.toml: cannot be read: No such file"):
         load("absent.toml")
 
 

@@ -143,3 +143,22 @@ def test_our_own_log_and_those_of_libraries_come_out_in_one_form() -> None:
     assert list(ours)[:3] == ["timestamp", "level", "event"]
     assert (ours["event"], ours["took_ms"], ours["logger"]) == ("slow", 3, "banish.test")
     assert (theirs["event"], theirs["level"]) == ("odd thing", "error")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.usefixtures("restored_logging")
+def test_a_traceback_tells_the_lines_and_not_what_the_variables_held(form: str) -> None:
+    out = io.StringIO()
+    configure_logging(Log(format_app=form), out)  # type: ignore[arg-type]
+
+    def fail() -> None:
+        token = "".join(["s3", "cr3t"])
+        raise ValueError(len(token))
+
+    try:
+        fail()
+    except ValueError:
+        structlog.get_logger("banish.test").exception("went wrong")
+    assert "ValueError" in out.getvalue()
+    assert "test_logs.py" in out.getvalue()
+    assert "s3cr3t" not in out.getvalue()

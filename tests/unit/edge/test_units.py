@@ -34,7 +34,15 @@ def test_formatted_bytes_read_back_as_they_were(count: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90", 90), ("-1", -1), ("1.5s", 1.5), ("250ms", 0.25), ("1h 30m", 5400), ("10 minutes", 600), ("2weeks", 1209600)],
+    [
+        ("90", 90),
+        ("-1", -1),
+        ("1.5s", 1.5),
+        ("250ms", 0.25),
+        ("1h 30m", 5400),
+        ("10 minutes", 600),
+        ("2weeks", 1209600),
+    ],
 )
 def test_durations_take_units(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds

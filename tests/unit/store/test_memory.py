@@ -217,10 +217,11 @@ class TestSpooledBodies:
                 body = await self.spooled(spool, 10_000)
                 assert kept.store.put(stored_response(str(n), body=body)).stored
                 del body
-                assert spool.used_bytes <= 75_000
+                assert kept.figure("banish_store_bytes", "spool") <= 75_000
             assert kept.figure("banish_store_responses", "spool") == len(kept.store) == 6
             assert kept.store.memory_bytes == 0
             spool.close()
+            assert spool.used_bytes == 60_000
 
         asyncio.run(play())
 
@@ -230,10 +231,10 @@ class TestSpooledBodies:
             kept = Kept(spool=spool)
             kept.store.put(stored_response("a", body=await self.spooled(spool, 10_000)))
             kept.store.put(stored_response("a"))
-            assert spool.used_bytes == 0
             assert kept.figure("banish_store_responses", "spool") == 0
             assert kept.figure("banish_store_responses", "memory") == len(kept.store.lookup("a")) == 1
-            spool.close()
+            spool.close()  # a thread may have been the last to hold the file
+            assert spool.used_bytes == 0
 
         asyncio.run(play())
 

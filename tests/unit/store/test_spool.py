@@ -30,9 +30,7 @@ def test_a_file_has_no_name_and_its_bytes_come_back(tmp_path: Path) -> None:
     assert file.read(100, 11) == b""
 
 
-def test_more_chunks_than_one_call_takes_are_written_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_chunks_than_one_call_takes_are_written_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "IOV_MAX", 2)
     file = SpoolFile(SpoolBudget(tmp_path, 100))
     file.write([b"a", b"b", b"c", b"d", b"e"], 0)

@@ -1,0 +1,78 @@
+"""A plan: what is to be asked of an origin for a request, and how it goes out.
+
+Not here: deciding to ask (`pipeline.py`), asking (`fetches.py`), what becomes of the answer (`taking.py`).
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from banish.caching.keys import key_target
+from banish.caching.policy import CachePolicy
+from banish.edge.hook_views import HookRequest
+from banish.edge.runtime import SiteRuntime
+from banish.http.fields import Fields
+from banish.http.hops import end_to_end, forwarded, via
+from banish.http.messages import RequestHead, ResponseHead
+from banish.http.targets import Target
+from banish.proxy.exchange import Request
+from banish.purge.targets import Target as PurgeTarget
+from banish.purge.targets import group_target, url_target
+from banish.store.records import StoredResponse
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a fetch is to do. `records` are the stored responses it asks the origin about, if any."""
+
+    request: Request
+    head: RequestHead
+    site: SiteRuntime
+    policy: CachePolicy
+    key: str
+    records: tuple[StoredResponse, ...] = ()
+    view: HookRequest | None = None
+
+    @property
+    def target(self) -> Target:
+        """What the request is about, as the hook left it."""
+        return self.request.target if self.view is None else self.view.target
+
+    @property
+    def url(self) -> PurgeTarget:
+        """The target that a purge of this URL names."""
+        return url_target(self.site.name, key_target(self.target, self.policy).url)
+
+    def targets(self, groups: tuple[str, ...]) -> tuple[PurgeTarget, ...]:
+        """What a response can be purged by, given the cache groups that it names."""
+        return (self.url, *[group_target(self.site.name, self.target.origin, group) for group in groups])
+
+    def pass_interim(self, head: ResponseHead) -> None:
+        """A 1xx goes on to the client that asked; 100 does not, since Expect was ours to answer."""
+        if head.status > 101:
+            self.request.interim(msgspec.structs.replace(head, fields=end_to_end(head.fields)))
+
+
+def upstream_head(plan: Plan, asked: RequestHead, node: str) -> RequestHead:
+    """What is asked, as it goes to the origin: end to end, saying who asked, in HTTP/1.1.
+
+    The target goes in the spelling it is keyed by, so that the origin answers what will be stored.
+    """
+    request, target = plan.request, key_target(plan.target, plan.policy)
+    dropped = ["expect", "host"]
+    if request.body is None:
+        dropped.append("content-length")
+    if plan.policy.ignore_cookies:
+        dropped.append("cookie")
+    fields = via(end_to_end(asked.fields, also=dropped), request.head.version, node)
+    fields = forwarded(
+        fields,
+        peer=request.connection.peer or None,
+        host=request.target.host,
+        scheme=request.connection.scheme,
+        trust_incoming=plan.site.config.trust_forwarded,
+    )
+    if request.upgrade:
+        fields = fields.plus("Connection", "Upgrade").plus("Upgrade", "websocket")
+    lines = [("Host", plan.site.host_header(target)), *fields.lines]
+    return RequestHead(asked.method, target.path_and_query, Fields.of(lines))

@@ -1,0 +1,208 @@
+"""Taking a response: what becomes of what the origin sent, once its head is known.
+
+    an error that a stored response may hide ──▶ that response, stale; nothing is stored
+    a 304 about a stored response ──▶ that response, renewed
+    anything else ──▶ purges what it makes invalid; brings up to date (HEAD); is stored, or only passed on
+
+Everything here happens in one go, without awaiting, so between a look at the stamps and what follows from it no
+purge can come. `fence` is the apply index at which the request was sent.
+
+Not here: the exchange and the body (`fetches.py`); the rules (`caching/`).
+Source: RFC 9111 sections 3, 4.3.4, 4.3.5 and 4.4; RFC 5861 section 4; PURGE rules 10 and 13.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from banish.caching.invalidation import invalidated, invalidated_groups
+from banish.caching.keys import cache_key, key_target
+from banish.caching.policy import CachePolicy
+from banish.caching.reuse import ERROR_STATUSES, stale_on_error
+from banish.caching.stored import Metadata
+from banish.caching.storing import StoreReason, decide_keeping, decide_storing, make_metadata
+from banish.caching.validation import freshen, select_validated, update_from_head
+from banish.clock import Clock
+from banish.http.dates import format_http_date
+from banish.http.framing import FramingKind
+from banish.http.hops import end_to_end, via
+from banish.http.messages import ResponseHead
+from banish.http.targets import resolve
+from banish.origin.client import OriginResponse, Tunnel
+from banish.proxy.plan import Plan
+from banish.purge.stamps import PurgeTable, Verdict
+from banish.purge.targets import group_target, url_target
+from banish.store.bodies import Body
+from banish.store.memory import MemoryStore
+from banish.store.records import StoredResponse
+
+
+@dataclass(slots=True)
+class Fetched:
+    """What became of a response.
+
+    `head` and `body` are for the one who asked. `record` may answer others as well; its body may still be
+    filling. `hides_error` says that `record` is an old one standing in for the error status the origin gave.
+    """
+
+    status: int
+    head: ResponseHead
+    reason: StoreReason
+    body: Body | None = None
+    length: int | None = None
+    record: StoredResponse | None = None
+    revalidated: bool = False
+    hides_error: bool = False
+    tunnel: Tunnel | None = None
+
+
+@dataclass(slots=True)
+class _Shaped:
+    """A response's head as the site's hook left it, and what the hook decided."""
+
+    head: ResponseHead
+    policy: CachePolicy
+    tags: tuple[str, ...] = ()
+    may_store: bool = True
+
+    def tagged(self, meta: Metadata) -> Metadata:
+        return msgspec.structs.replace(meta, tags=(*meta.tags, *self.tags)) if self.tags else meta
+
+
+class Taker:
+    """Takes responses for one edge. `purged` is called when a response has made others invalid."""
+
+    def __init__(
+        self, *, store: MemoryStore, stamps: PurgeTable, clock: Clock, node: str, purged: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._stamps = stamps
+        self._clock = clock
+        self._node = node
+        self._purged = purged
+
+    def received(self, response: OriginResponse) -> ResponseHead:
+        """The origin's head as it is passed on: end to end, dated, with our trace."""
+        fields = end_to_end(response.head.fields)
+        if "date" not in fields:
+            fields = fields.plus("Date", format_http_date(response.received_at))
+        return msgspec.structs.replace(response.head, fields=via(fields, response.head.version, self._node))
+
+    def confirmed(self, plan: Plan, head: ResponseHead) -> StoredResponse | None:
+        """Which of the stored responses asked about a 304 confirms; None if it speaks of another."""
+        meta = select_validated([record.meta for record in plan.records], head)
+        return next((record for record in plan.records if record.meta is meta), None)
+
+    def take(self, plan: Plan, fence: int, response: OriginResponse, make_body: Callable[[bool], Body]) -> Fetched:
+        """Decide what becomes of a response. `make_body` gives an empty body, to be kept or only relayed.
+
+        A 304 must be one that `confirmed`, if it answers to validators of ours.
+        """
+        head = self.received(response)
+        if (standing_in := self._hiding(plan, head.status)) is not None:
+            return Fetched(head.status, head, StoreReason.STATUS, record=standing_in, hides_error=True)
+        shaped = self._shape(plan, head)
+        if head.status == 304 and plan.records:
+            return self._freshened(plan, fence, shaped, response)
+        fence = self._invalidate(plan, fence, shaped.head)
+        if plan.request.head.method == "HEAD":
+            self._update_from_head(plan, fence, shaped, response)
+        return self._stored_or_passed(plan, fence, shaped, response, make_body)
+
+    def _hiding(self, plan: Plan, status: int) -> StoredResponse | None:
+        """The stored response that may stand in for this error."""
+        if status not in ERROR_STATUSES:
+            return None
+        now = self._clock.now()
+        for record in plan.records:
+            if record.body.accepts_readers and stale_on_error(record.meta, now, plan.policy, plan.head, status):
+                return record
+        return None
+
+    def _shape(self, plan: Plan, head: ResponseHead) -> _Shaped:
+        """Let the site's hook change the response."""
+        if plan.view is None or plan.site.hooks is None:
+            return _Shaped(head, plan.policy)
+        view = plan.site.hooks.response(plan.view, head)
+        return _Shaped(view.head(), view.policy(plan.policy), view.tags, view.stored)
+
+    def _stored_or_passed(
+        self, plan: Plan, fence: int, shaped: _Shaped, response: OriginResponse, make_body: Callable[[bool], Body]
+    ) -> Fetched:
+        head, policy, framing = shaped.head, shaped.policy, response.framing
+        reason = StoreReason.BYPASS
+        if shaped.may_store:
+            reason = decide_storing(plan.head, head, policy, target=plan.target, received_at=response.received_at)
+        fetched = Fetched(head.status, head, reason)
+        if framing is not None and framing.kind is FramingKind.NONE and not reason.storable:
+            return fetched
+        if framing is not None and framing.kind is FramingKind.LENGTH:
+            fetched.length = framing.length
+        fetched.body = make_body(reason.storable)
+        if reason.storable:
+            meta = make_metadata(
+                plan.key, plan.head, head, policy, requested_at=response.requested_at, received_at=response.received_at
+            )
+            fetched.record = StoredResponse(shaped.tagged(meta), fetched.body, plan.targets(meta.groups), fence, fence)
+        return fetched
+
+    def _freshened(self, plan: Plan, fence: int, shaped: _Shaped, response: OriginResponse) -> Fetched:
+        """The stored response that a 304 confirms, renewed.
+
+        The record keeps its body and gets the fence of this request, since it was not purged when that was
+        sent; a purge since then keeps it from being stored (PURGE rule 10).
+        """
+        old = self.confirmed(plan, self.received(response))
+        assert old is not None, "a 304 about something else is not taken"
+        meta = freshen(
+            old.meta, shaped.head, plan.head, shaped.policy,
+            requested_at=response.requested_at, received_at=response.received_at,
+        )  # fmt: skip
+        if meta is None:  # the hook has changed the validator: what is stored is not what it speaks of
+            meta = old.meta
+        targets = tuple(dict.fromkeys((*old.targets, *plan.targets(meta.groups))))
+        record = StoredResponse(shaped.tagged(meta), old.body, targets, fence, fence)
+        reason = decide_keeping(plan.head, meta, shaped.policy) if shaped.may_store else StoreReason.BYPASS
+        if reason.storable and record.variant == old.variant:
+            self._store.replace(old, record)
+        elif reason.storable:  # the same content, found to serve these selecting values too
+            self._store.put(record)
+        elif not reason.lies_in_request:
+            self._store.remove(old)
+        return Fetched(304, shaped.head, reason, record=record, revalidated=True)
+
+    def _update_from_head(self, plan: Plan, fence: int, shaped: _Shaped, response: OriginResponse) -> None:
+        """Bring the stored response up to date with what a HEAD said of it, or drop it (RFC 9111 section 4.3.5)."""
+        for old in plan.records:
+            meta = update_from_head(
+                old.meta, shaped.head, plan.head, shaped.policy,
+                requested_at=response.requested_at, received_at=response.received_at, body_size=old.body.size,
+            )  # fmt: skip
+            if meta is None:
+                self._store.remove(old)
+            elif meta is not old.meta:
+                self._store.replace(old, StoredResponse(meta, old.body, old.targets, fence, fence))
+
+    def _invalidate(self, plan: Plan, fence: int, head: ResponseHead) -> int:
+        """What this response makes invalid is purged, hard, before anybody sees the response (PURGE rule 13).
+
+        Returns the response's own fence. What made the old answers invalid is itself newer than they are, so it
+        is fenced by its own purge, unless another came in between.
+        """
+        site, method = plan.site, plan.head.method
+        urls = [url for text in invalidated(method, plan.target, head) if (url := resolve(plan.target, text))]
+        stored = [
+            record.meta
+            for url in urls
+            for record in self._store.lookup(cache_key(site.name, url, site.policy(url.path)))
+        ]
+        groups = invalidated_groups(method, head, stored)
+        targets = [url_target(site.name, key_target(url, site.policy(url.path)).url) for url in urls]
+        targets += [group_target(site.name, plan.target.origin, group) for group in groups]
+        if not targets:
+            return fence
+        undisturbed = self._stamps.verdict(targets, fence) is Verdict.CLEAN
+        index = self._stamps.apply(targets)
+        self._purged()
+        return index if undisturbed else fence
