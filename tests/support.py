@@ -354,7 +354,7 @@ def run_scene(scene: Scene, *, loop: str = "uvloop", faults: bool = False, **cha
     factory = uvloop.new_event_loop if loop == "uvloop" else asyncio.new_event_loop
     with structlog.testing.capture_logs() as logs, asyncio.Runner(loop_factory=factory) as runner:
         runner.run(body())
-    assert reports == []
+    assert reports == [], reports
     assert faults or [entry for entry in logs if entry["log_level"] in ("error", "critical")] == []
 
 

@@ -246,7 +246,8 @@ def _compare(under: str, tests: Tests, verdicts: Verdicts, options: argparse.Nam
     declined = _declined(options)
     before = scores.get(under, {})
     failing = {name: why for name, why in verdicts.items() if why != "pass" and tests[name]["kind"] in GATED}
-    _tell(tests, failing, declined, before.get("failing", failing))
+    reasons = {name: f"declined: {why}" for name, why in declined.items()}
+    _tell(tests, failing, _lists()["explained"] | reasons, before.get("failing", failing))
     passed, total = Counter[str](), Counter[str]()
     for name, test in tests.items():
         total[test["kind"]] += 1
@@ -260,26 +261,29 @@ def _compare(under: str, tests: Tests, verdicts: Verdicts, options: argparse.Nam
     return refused
 
 
-def _tell(tests: Tests, failing: Verdicts, declined: dict[str, str], known: Container[str]) -> None:
+def _tell(tests: Tests, failing: Verdicts, reasons: dict[str, str], known: Container[str]) -> None:
     """One line for each test that did not pass of itself; those held up by another are only counted."""
-    held_up = {name for name, why in failing.items() if why.startswith(NEEDS) and name not in declined}
+    held_up = {name for name, why in failing.items() if why.startswith(NEEDS) and name not in reasons}
     for name, why in failing.items():
         if name not in held_up:
-            told = f"declined: {declined[name]}" if name in declined else why
-            print(f"{tests[name]['kind']:8} {name}: {told}{'' if name in known else ' (new)'}")
+            news = "" if name in known else " (new)"
+            print(f"{tests[name]['kind']:8} {name}: {reasons.get(name, why)}{news}")
     if held_up:
         print(f"         and {len(held_up)} that need one of these")
 
 
 def _declined(options: argparse.Namespace) -> dict[str, str]:
     """The tests not meant to pass in this edition, with the reason of each."""
-    lists = tomllib.loads((HERE / "declined.toml").read_text())
+    lists = _lists()
     if len(lists["declined"]) > DECLINED_MAX:
         _cannot(f"more than {DECLINED_MAX} tests are declined")
     if options.store_set_cookie:
         return {}
-    declined: dict[str, str] = lists["declined"] | lists.get(options.edition, {})
-    return declined
+    return lists["declined"] | lists.get(options.edition, {})
+
+
+def _lists() -> dict[str, dict[str, str]]:
+    return tomllib.loads((HERE / "declined.toml").read_text())
 
 
 def _gate(passed: dict[str, int], floor: dict[str, int], declined: dict[str, str], verdicts: Verdicts) -> int:

@@ -156,7 +156,7 @@ class TestSighup:
         origin.script.respond("/page", headers=STORABLE, body=b"hello")
         file = configured(tmp_path / "banish.toml", origin.url, 'hooks = "hooks.py"')
         hooks = tmp_path / "hooks.py"
-        hooks.write_text("def on_response(request, response):\n    response.headers['x-hook'] = 'one'\n")
+        hooks.write_text("def on_response(request, response):\n    response.fields['x-hook'] = 'one'\n")
         with edge_process(tmp_path / "data", "--config", str(file)) as edge:
             hooks.write_text("def on_response(:\n")
             edge.signal(signal.SIGHUP)
@@ -240,38 +240,40 @@ class TestStart:
         assert list(tmp_path.glob("banish-*")) == []
 
 
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeProcess]:
+    """An edge of which one page was asked three times."""
+    with origin_thread() as origin:
+        origin.script.respond("/page", headers=[*STORABLE, ("Cache-Tag", "a, b"), ("ETag", '"1"')], body=b"hello")
+        with edge_process(tmp_path_factory.mktemp("edge"), "--origin", origin.url) as running:
+            for _ in range(3):
+                running.get("/page", {"Host": "shop.example"})
+            yield running
+
+
 class TestAdmin:
-    @pytest.fixture(scope="class")
-    def edge(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeProcess]:
-        with origin_thread() as origin:
-            origin.script.respond("/page", headers=[*STORABLE, ("Cache-Tag", "a, b"), ("ETag", '"1"')], body=b"hello")
-            with edge_process(tmp_path_factory.mktemp("edge"), "--origin", origin.url) as running:
-                for _ in range(3):
-                    running.get("/page", {"Host": "shop.example"})
-                yield running
+    def test_health_and_readiness(self, used: EdgeProcess) -> None:
+        assert (used.admin("/healthz").status, used.admin("/healthz").text) == (200, "ok\n")
+        assert (used.admin("/readyz").status, used.admin("/readyz").text) == (200, "serving\n")
 
-    def test_health_and_readiness(self, edge: EdgeProcess) -> None:
-        assert (edge.admin("/healthz").status, edge.admin("/healthz").text) == (200, "ok\n")
-        assert (edge.admin("/readyz").status, edge.admin("/readyz").text) == (200, "serving\n")
-
-    def test_metrics_count_each_outcome_hot_hits_included(self, edge: EdgeProcess) -> None:
-        metrics = edge.metrics()
+    def test_metrics_count_each_outcome_hot_hits_included(self, used: EdgeProcess) -> None:
+        metrics = used.metrics()
         assert metrics['banish_responses_total{outcome="miss"}'] == 1
         assert metrics['banish_responses_total{outcome="hit"}'] == 1
         assert metrics['banish_responses_total{outcome="hot"}'] == 1
         assert metrics["banish_response_body_bytes_total"] == 15
         assert metrics['banish_store_responses{tier="memory"}'] == 1
-        assert edge.admin("/metrics").fields["content-type"].startswith("text/plain; version=0.0.4")
+        assert used.admin("/metrics").fields["content-type"].startswith("text/plain; version=0.0.4")
 
-    def test_explain_tells_what_is_stored(self, edge: EdgeProcess) -> None:
-        done = spawn("explain", "http://shop.example/page", "--admin", f"127.0.0.1:{edge.admin_port}")
+    def test_explain_tells_what_is_stored(self, used: EdgeProcess) -> None:
+        done = spawn("explain", "http://shop.example/page", "--admin", f"127.0.0.1:{used.admin_port}")
         out, err = done.communicate(timeout=WAIT_S)
         assert (done.returncode, err) == (0, "")
         assert out.startswith("hit  a stored response matches and may be used as it is")
         assert "a, b" in out
 
-    def test_explain_for_programs(self, edge: EdgeProcess) -> None:
-        done = spawn("explain", "http://shop.example/none", "--admin", f"127.0.0.1:{edge.admin_port}", "--json")
+    def test_explain_for_programs(self, used: EdgeProcess) -> None:
+        done = spawn("explain", "http://shop.example/none", "--admin", f"127.0.0.1:{used.admin_port}", "--json")
         out, _ = done.communicate(timeout=WAIT_S)
         answer = json.loads(out)
         assert done.returncode == 0
@@ -284,13 +286,13 @@ class TestAdmin:
         assert "no edge answers" in err
         assert "Traceback" not in err
 
-    def test_objects_are_listed(self, edge: EdgeProcess) -> None:
-        listed = json.loads(edge.admin("/objects").body)
+    def test_objects_are_listed(self, used: EdgeProcess) -> None:
+        listed = json.loads(used.admin("/objects").body)
         assert [entry["body_bytes"] for entry in listed["objects"]] == [5]
         assert listed["next"] is None
 
-    def test_the_clients_listener_has_none_of_it(self, edge: EdgeProcess) -> None:
-        assert "fwd=" in edge.get("/metrics").fields["cache-status"]
+    def test_the_clients_listener_has_none_of_it(self, used: EdgeProcess) -> None:
+        assert "fwd=" in used.get("/metrics").fields["cache-status"]
 
 
 class TestAccessLog:

@@ -14,6 +14,7 @@
       body    a request body is wanted    → 408, closed
       answer  we are at work              → no deadline of the client's
       write   the client does not read    → aborted
+      linger  the last answer is out      → closed
 
 Not here: what the answer is (`pipeline.py`), its bytes on the wire (`wire.py`).
 """
@@ -30,7 +31,7 @@ import httptools
 from banish.edge.config import ClientTimeouts
 from banish.errors import BanishError, ClientError, LimitExceeded
 from banish.http.fields import Fields
-from banish.http.framing import FramingKind, request_framing
+from banish.http.framing import Framing, FramingKind, request_framing
 from banish.http.gate import check_request_head
 from banish.http.messages import RequestHead, ResponseHead
 from banish.http.targets import request_target
@@ -47,6 +48,8 @@ PIECE_BYTES = 16384
 DISCARD_BODY_BYTES = 65536
 """A request body nobody wanted is read up to this much to keep the connection; past it the connection closes."""
 FAR_S = 86400.0
+LINGER_S = 5.0
+"""How long a client may take to notice the end of a connection on which it still sends."""
 _FRAMING_NAMES = (b"content-length", b"transfer-encoding")
 
 
@@ -58,6 +61,7 @@ class Stage(StrEnum):
     BODY = "body"
     ANSWER = "answer"
     WRITE = "write"
+    LINGER = "linger"
 
 
 class ClientConnection(asyncio.Protocol):
@@ -92,10 +96,10 @@ class ClientConnection(asyncio.Protocol):
         self._info = self._info._replace(
             peer=peer[0] if isinstance(peer, tuple) else "", local=_authority(local) if isinstance(local, tuple) else ""
         )
-        if not self._front.admit(self):
+        if self._front.admit(self):
+            self._rest()
+        else:
             self._transport.abort()
-            return
-        self._wait_for(Stage.IDLE)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deaf = True
@@ -152,7 +156,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._front.client_timeouts.add(self._stage)
         match self._stage:
-            case Stage.IDLE:
+            case Stage.IDLE | Stage.LINGER:
                 self._transport.close()
             case Stage.HEAD:
                 self._refuse(ClientError(408, "the request head did not arrive in time"))
@@ -179,7 +183,9 @@ class ClientConnection(asyncio.Protocol):
     def _rest(self) -> None:
         """Nothing is at work: wait for the next message, or for the rest of a head."""
         self._quiet = not (self._began or self._unparsed or self._deaf or self._writable is not None)
-        if not self._began:
+        if self._quiet and self._front.draining:
+            self._transport.close()
+        elif not self._began:
             self._wait_for(Stage.IDLE)
         elif self._stage is not Stage.HEAD:  # its deadline is for the whole head, however it drips in
             self._wait_for(Stage.HEAD)
@@ -305,8 +311,8 @@ class ClientConnection(asyncio.Protocol):
         )
         upgrade = parser.should_upgrade()
         websocket = (
-            upgrade and head.method == "GET" and framing.kind is FramingKind.NONE
-            and head.fields.members("upgrade")[:1] == ["websocket"]
+            upgrade and head.method == "GET" and version == "1.1" and framing.kind is FramingKind.NONE
+            and (head.fields.get("upgrade") or "").lower() == "websocket"
         )  # fmt: skip
         self._reframing = upgrade and not websocket
         if framing.kind is FramingKind.LENGTH and framing.length > limits.request_body_bytes:
@@ -318,14 +324,14 @@ class ClientConnection(asyncio.Protocol):
             raw_host=next((value for name, value in self._lines if name.lower() == b"host"), b""),
         )  # fmt: skip
         if framing.kind is not FramingKind.NONE:
-            request.body = self._receiving = self._body(head)
+            request.body = self._receiving = self._body(head, framing)
             self._trailers = []
         self._beside_body = 0
         self._queue.append(request)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._answer_queue())
 
-    def _body(self, head: RequestHead) -> RequestBody:
+    def _body(self, head: RequestHead, framing: Framing) -> RequestBody:
         expects = "100-continue" in [m.lower() for m in head.fields.members("expect")] and head.version == "1.1"
 
         def wanted() -> None:
@@ -335,7 +341,8 @@ class ClientConnection(asyncio.Protocol):
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._wait_for(Stage.BODY)
 
-        body = RequestBody(self._pause_reading, self._resume_reading, wanted)
+        length = framing.length if framing.kind is FramingKind.LENGTH else None
+        body = RequestBody(self._pause_reading, self._resume_reading, wanted, length=length)
         return body
 
     def _too_large(self, limit: str, reason: str, status: int = 431) -> LimitExceeded:
@@ -402,7 +409,7 @@ class ClientConnection(asyncio.Protocol):
                     self._front.refused(request)
                     answer = refusal(request, self._front.node)
                     await self._send(None, answer)
-                    self._transport.close()
+                    self._linger()
                     return
                 answer = await self._front.pipeline.answer(request)
                 if answer.tunnel is not None:
@@ -412,8 +419,8 @@ class ClientConnection(asyncio.Protocol):
                     keep = await self._send(request, answer)
                 finally:
                     answer.close_body()
-                if not keep:
-                    self._transport.close()
+                if not keep or not await self._discard_rest(request):
+                    self._linger()
                     return
                 self._queue.popleft()
                 self._next()
@@ -450,7 +457,7 @@ class ClientConnection(asyncio.Protocol):
         """Write one answer; say whether the connection may be used again."""
         keep = (
             request is not None and not answer.close and not self._front.draining
-            and self._persistent(request) and await self._body_is_over(request)
+            and self._persistent(request) and self._can_discard_rest(request)
         )  # fmt: skip
         keep = keep and not (self._deaf and len(self._queue) == 1)
         version = request.head.version if request is not None else "1.1"
@@ -490,19 +497,35 @@ class ClientConnection(asyncio.Protocol):
         options = [option.lower() for option in request.head.fields.members("connection")]
         return "close" not in options and (request.head.version == "1.1" or "keep-alive" in options)
 
-    async def _body_is_over(self, request: Request) -> bool:
-        """Read off what is left of a request body that the answer did not need, up to a bound."""
+    def _can_discard_rest(self, request: Request) -> bool:
+        """Whether what is left of the request body, which the answer did not need, is little and sure to come."""
         body = request.body
         if body is None or body.ended:
             return True
-        if "expect" in request.head.fields and body.size == 0:
-            return False  # the client may or may not send it: nobody can tell where the next message starts
-        seen = body.size
-        with suppress(BanishError):
-            async for _ in body:
-                if body.size - seen > DISCARD_BODY_BYTES:
-                    return False
-        return body.ended
+        if body.length is None or ("expect" in request.head.fields and body.size == 0):
+            return False  # nobody can tell where the next message starts, or whether the body will come at all
+        return body.length - body.size <= DISCARD_BODY_BYTES
+
+    async def _discard_rest(self, request: Request) -> bool:
+        """Read off what is left of the request body; False if it does not come."""
+        body = request.body
+        if body is not None and not body.ended:
+            with suppress(BanishError):
+                async for _ in body:
+                    pass
+        return body is None or body.ended
+
+    def _linger(self) -> None:
+        """Close, but in a way that lets the client read the answer: were it still sending, a plain close would
+        reset the connection and take the answer with it (RFC 9112 section 9.6)."""
+        over = self._receiving is None and not self._unparsed and not self._deaf
+        self._deaf = True
+        if over or not self._transport.can_write_eof() or self._transport.is_closing():
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        self._resume_reading()
+        self._wait_for(Stage.LINGER)
 
     async def _run_tunnel(self, request: Request, answer: Answer) -> None:
         """Switch protocols: from here on bytes pass both ways until either side ends."""
@@ -540,5 +563,7 @@ def _bound_s(timeouts: ClientTimeouts, stage: Stage) -> float:
             return timeouts.body_s
         case Stage.WRITE:
             return timeouts.write_s
+        case Stage.LINGER:
+            return LINGER_S
         case Stage.ANSWER:
             return FAR_S

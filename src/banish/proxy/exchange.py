@@ -38,19 +38,40 @@ class ConnectionInfo(NamedTuple):
 class RequestBody:
     """The bytes of a request body between the parser that finds them and the pipeline that reads them.
 
-    `wanted` is called at the first read: that is when `100 Continue` is due (RFC 9110 section 10.1.1).
+    `length` is its announced size, None if only its end will tell. `wanted` is called at the first read: that is
+    when `100 Continue` is due (RFC 9110 section 10.1.1).
     `pause` and `resume` stop and restart reading from the client.
     """
 
-    __slots__ = ("_chunks", "_error", "_held", "_pause", "_paused", "_resume", "_waiter", "_wanted", "ended", "size")
+    __slots__ = (
+        "_chunks",
+        "_error",
+        "_held",
+        "_pause",
+        "_paused",
+        "_resume",
+        "_waiter",
+        "_wanted",
+        "ended",
+        "length",
+        "size",
+    )
 
-    def __init__(self, pause: Callable[[], None], resume: Callable[[], None], wanted: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        pause: Callable[[], None],
+        resume: Callable[[], None],
+        wanted: Callable[[], None],
+        *,
+        length: int | None = None,
+    ) -> None:
         self._chunks: deque[bytes] = deque()
         self._held = 0
         self._pause, self._resume, self._wanted = pause, resume, wanted
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
         self._error: BanishError | None = None
+        self.length = length
         self.ended = False
         self.size = 0
 
@@ -101,7 +122,8 @@ class Request:
     """One request whose head has been accepted.
 
     `arrived_index` is the apply index when the head was parsed: the answer rule compares it with fences
-    (a response may answer only if no hard purge that matches it lies between its fence and this index).
+    (a response may answer only if no hard purge that matches it lies between its fence and this index). `site` is
+    the name of the site that serves it, once known.
     """
 
     __slots__ = (
@@ -114,6 +136,7 @@ class Request:
         "interim",
         "raw_host",
         "raw_target",
+        "site",
         "started",
         "target",
         "upgrade",
@@ -147,6 +170,7 @@ class Request:
         self.raw_host = raw_host
         self.head_bytes = head_bytes
         self.interim = interim
+        self.site = ""
 
     def repeated(self) -> "Request":
         """The same request once more, by the edge itself: no body, nobody to hear of interim responses."""

@@ -54,31 +54,34 @@ class Fetch:
     outgoing: RequestHead
     fence: int
     ready: "asyncio.Future[Fetched | BanishError]"
-    waiters: int = 0
+    owned: bool = False
     task: "asyncio.Task[None] | None" = None
 
-    async def outcome(self) -> Fetched | BanishError:
-        """Wait for what comes of it. Who leaves first leaves the fetch to the others, or to the store."""
-        self.waiters += 1
+    async def own(self) -> Fetched | BanishError:
+        """Wait for what comes of it, as the one who began it and will read the response itself.
+
+        If the owner leaves, the fetch goes on only if its outcome may be worth keeping.
+        """
+        self.owned = True
         try:
             return await asyncio.shield(self.ready)
-        finally:
-            self.waiters -= 1
-            if not self.waiters and _cancelling():
-                self._unwanted()
+        except asyncio.CancelledError:
+            self.owned = False
+            if not self.ready.done():
+                if self.plan.head.method != "GET" or self.plan.policy.bypass:
+                    self.break_off()
+            elif isinstance(fetched := self.ready.result(), Fetched) and fetched.reader is not None:
+                fetched.reader.close()
+            raise
+
+    async def join(self) -> Fetched | BanishError:
+        """Wait for what comes of it, hoping that it can be shared."""
+        return await asyncio.shield(self.ready)
 
     def break_off(self) -> None:
         """Nobody wants it any more."""
         if self.task is not None:
             self.task.cancel()
-
-    def _unwanted(self) -> None:
-        """Nobody waits any more: go on only if the outcome may be worth keeping."""
-        if not self.ready.done():
-            if self.plan.head.method != "GET" or self.plan.policy.bypass:
-                self.break_off()
-        elif isinstance(fetched := self.ready.result(), Fetched) and fetched.record is None:
-            self.break_off()
 
 
 class Fetcher:
@@ -171,8 +174,10 @@ class Fetcher:
             fetched = self._taker.take(plan, fetch.fence, response, lambda kept: self._make_body(kept, fetch.break_off))
             if fetched.record is None or fetched.hides_error or fetched.record.meta.lifetime <= 0:
                 self._unshare(fetch)
+            if fetched.body is not None and fetch.owned:
+                fetched.reader = fetched.body.reader()
             self._settle(fetch, fetched)
-            if fetched.body is not None and (fetched.body.kept or fetch.waiters):
+            if fetched.body is not None and (fetched.body.kept or fetch.owned):
                 await self._fill(response, fetched)
         finally:
             response.close()
@@ -233,8 +238,3 @@ class Fetcher:
             self._unshared[key] = self._clock.monotonic() + UNSHARED_S
             if len(self._unshared) > UNSHARED_KEYS_MAX:
                 self._unshared.popitem(last=False)
-
-
-def _cancelling() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -122,10 +122,11 @@ class Front:
             referer=fields.get("referer") or "",
             user_agent=fields.get("user-agent") or "",
             cache_status=cache_status,
+            site=request.site,
         )
 
     def hit(
-        self, info: ConnectionInfo, fields: dict[bytes, bytes], target: bytes, status: int, sent_bytes: int
+        self, info: ConnectionInfo, site: str, fields: dict[bytes, bytes], target: bytes, status: int, sent_bytes: int
     ) -> None:
         """Log a hit from the hot table, which keeps its own count."""
 
@@ -148,6 +149,7 @@ class Front:
                 referer=text(b"Referer"),
                 user_agent=text(b"User-Agent"),
                 cache_status=f"{self.node}; hit",
+                site=site,
             )
         )
 

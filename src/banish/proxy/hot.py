@@ -107,7 +107,7 @@ class HitLog(Protocol):
     """Told of each hot hit when access logging is on."""
 
     def __call__(
-        self, info: ConnectionInfo, fields: dict[bytes, bytes], target: bytes, status: int, sent_bytes: int
+        self, info: ConnectionInfo, site: str, fields: dict[bytes, bytes], target: bytes, status: int, sent_bytes: int
     ) -> None: ...
 
 
@@ -316,7 +316,7 @@ class Lane:
         self.hits += 1
         self.hit_bytes += sent
         if table.log is not None:
-            table.log(info, self._fields, self._targets[0], status or record.meta.status, sent)
+            table.log(info, record.targets[0].site, self._fields, self._targets[0], status or record.meta.status, sent)
         return True
 
     def _still_clean(self, record: StoredResponse) -> bool:

@@ -107,6 +107,7 @@ class Pipeline:
         site = self.runtimes.match(request.target.host)
         if site is None:
             raise ClientError(421, f"no site here serves the host {request.target.host}", close=False)
+        request.site = site.name
         view: HookRequest | None = None
         target = request.target
         if site.hooks is not None:
@@ -196,7 +197,7 @@ class Pipeline:
                     return shared
         unshared = share and self._fetcher.is_unshared(plan.key)
         fetch = self._start(plan, reason, share=share)
-        fetched = await fetch.outcome()
+        fetched = await fetch.own()
         if isinstance(fetched, BanishError):
             return self._failed(plan, fetched, reason)
         return self._fetched(plan, fetched, reason, unshared=unshared)
@@ -217,7 +218,7 @@ class Pipeline:
 
     async def _join(self, plan: Plan, running: Fetch) -> Answer | None:
         """Wait for another request's fetch; None if what comes of it cannot answer this one."""
-        fetched = await running.outcome()
+        fetched = await running.join()
         now = self._clock.now()
         if isinstance(fetched, BanishError):
             plan.records = plan.records or running.plan.records
@@ -263,21 +264,24 @@ class Pipeline:
         )  # fmt: skip
         shaped = any(name in plan.head.fields for name in _SHAPING) and fetched.head.status == 200
         if fetched.record is not None and (fetched.revalidated or shaped):
+            if fetched.reader is not None:
+                fetched.reader.close()
             return from_stored(plan.head, fetched.record, now, outcome=outcome, cache_status=status)
         return self._relayed(plan, fetched, outcome, status)
 
     def _relayed(self, plan: Plan, fetched: Fetched, outcome: Outcome, status: str) -> Answer:
         """The origin's response as it came."""
-        head, body = fetched.head, fetched.body
+        head, body, reader = fetched.head, fetched.body, fetched.reader
         fields = head.fields.plus("Cache-Status", status)
-        if body is None or plan.request.head.method == "HEAD":
+        if body is None or reader is None or plan.request.head.method == "HEAD":
             return Answer(head.status, fields, outcome, head.reason)
         fields = fields.without(("content-length",))
         if body.data is not None:
+            reader.close()
             return Answer(head.status, fields, outcome, head.reason, body=body.data, length=len(body.data))
         return Answer(
             head.status, fields, outcome, head.reason,
-            body=body.reader(), length=fetched.length, trailers=lambda: body.trailers,
+            body=reader, length=fetched.length, trailers=lambda: body.trailers,
         )  # fmt: skip
 
     def _failed(self, plan: Plan, error: BanishError, reason: Forwarded) -> Answer:

@@ -33,7 +33,7 @@ from banish.origin.client import OriginResponse, Tunnel
 from banish.proxy.plan import Plan
 from banish.purge.stamps import PurgeTable, Verdict
 from banish.purge.targets import group_target, url_target
-from banish.store.bodies import Body
+from banish.store.bodies import Body, BodyReader
 from banish.store.memory import MemoryStore
 from banish.store.records import StoredResponse
 
@@ -42,7 +42,7 @@ from banish.store.records import StoredResponse
 class Fetched:
     """What became of a response.
 
-    `head` and `body` are for the one who asked. `record` may answer others as well; its body may still be
+    `head`, `body` and its `reader` are for the one who asked. `record` may answer others as well; its body may still be
     filling. `hides_error` says that `record` is an old one standing in for the error status the origin gave.
     """
 
@@ -50,6 +50,7 @@ class Fetched:
     head: ResponseHead
     reason: StoreReason
     body: Body | None = None
+    reader: BodyReader | None = None
     length: int | None = None
     record: StoredResponse | None = None
     revalidated: bool = False
