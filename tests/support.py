@@ -299,6 +299,12 @@ class Stage:
         while not holds():
             await asyncio.sleep(0)
 
+    async def arrived(self, count: int) -> None:
+        """Wait until that many requests have been taken in and not been answered, and have found their way."""
+        await self.until(lambda: sum(len(client._queue) for client in self.edge._front.connections) >= count)
+        for _ in range(5):
+            await asyncio.sleep(0)
+
     async def settled(self) -> None:
         """Wait until no exchange with the origin is under way."""
         await self.until(lambda: self.count("banish_fetches_running") == 0)

@@ -152,7 +152,7 @@ def test_a_late_parse_error_never_replaces_the_answer_to_an_earlier_message(play
         slow = asyncio.Event()
         stage.origin.play("/slow", slow, answered(b"slow", NO_STORE))
         async with stage.client() as client:
-            await client.send(request("GET", "/slow") + b"NOT HTTP AT ALL\r\n\r\n" + request("GET", "/never"))
+            await client.send(request("GET", "/slow") + b"GET /bad HTTP/1.1\r\nno colon\r\n\r\n" + request("GET", "/never"))
             await stage.origin.wait_for(1)
             slow.set()
             assert (await client.response()).body == b"slow"

@@ -51,7 +51,6 @@ async def _serve(config: Config, reload: Callable[[], Config], started: Callable
         async with _admin(edge, listening):
             started(edge)
             await stop.wait()
-            log.info("draining", for_s=edge.config.timeouts.drain_s)
             await _drain(edge, cut)
     finally:
         if edge.state == State.SERVING:

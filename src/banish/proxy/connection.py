@@ -20,6 +20,8 @@ Not here: what the answer is (`pipeline.py`), its bytes on the wire (`wire.py`).
 """
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +29,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
 import httptools
+import structlog
 
 from banish.edge.config import ClientTimeouts
 from banish.errors import BanishError, ClientError, LimitExceeded
@@ -39,6 +42,7 @@ from banish.proxy.exchange import Answer, ConnectionInfo, Request, RequestBody
 from banish.proxy.tunnel import Relay
 from banish.proxy.unknown_methods import UnknownMethodParser
 from banish.proxy.wire import LAST_CHUNK, chunk, encode_head, encode_interim, refusal
+from banish.store.bodies import BodyReader
 
 if TYPE_CHECKING:
     from banish.proxy.front import Front
@@ -50,7 +54,11 @@ DISCARD_BODY_BYTES = 65536
 FAR_S = 86400.0
 LINGER_S = 5.0
 """How long a client may take to notice the end of a connection on which it still sends."""
+_LINGER_ZERO = struct.pack("ii", 1, 0)
+"""SO_LINGER for no time at all: close sends RST."""
 _FRAMING_NAMES = (b"content-length", b"transfer-encoding")
+
+log = structlog.get_logger(__name__)
 
 
 class Stage(StrEnum):
@@ -84,6 +92,8 @@ class ClientConnection(asyncio.Protocol):
         self._paused = False
         self._deaf = False
         """What still comes in is not read: an error was met, or the connection is closing."""
+        self._ended = False
+        """The client has ended its half."""
         self._tunnel: Callable[[bytes], None] | None = None
         self._idle_ticks = front.wheel.after(front.config.timeouts.idle_s) - front.wheel.tick
         self._begin_message()
@@ -119,7 +129,7 @@ class ClientConnection(asyncio.Protocol):
             self._receiving.fail(ClientError(400, "the request ended before its body did"))
         if self._tunnel is not None:
             self._tunnel(b"")
-        self._deaf = True
+        self._deaf = self._ended = True
         return bool(self._queue) and self._info.scheme == "http"
 
     def pause_writing(self) -> None:
@@ -429,10 +439,11 @@ class ClientConnection(asyncio.Protocol):
                 self._front.aborted(self._queue[0])
             raise
         except BanishError as error:
-            # The body broke off after its head was sent. Only a reset tells that to a client that
-            # reads until close; to others the missing rest does.
             self._front.broken(error)
-            self._transport.abort()
+            self._reset()
+        except Exception:
+            log.exception("connection failed", peer=self._info.peer)
+            self._reset()
         finally:
             self._task = None
 
@@ -478,14 +489,18 @@ class ClientConnection(asyncio.Protocol):
     async def _stream(self, head: bytes, answer: Answer, chunked: bool) -> int:
         """Write head and body as the body comes; return how many body bytes went."""
         reader = answer.body
-        assert reader is not None
-        assert not isinstance(reader, bytes)
+        assert isinstance(reader, BodyReader)
+        data = answer.first
         sent = 0
-        while data := await reader.read():
+        if data is None:  # the head need not wait for a body that takes its time
+            self._transport.write(head)
+            head, data = b"", await reader.read()
+        while data:
             self._transport.write(head + (chunk(data) if chunked else data))
             head = b""
             sent += len(data)
             await self._drained()
+            data = await reader.read()
         if chunked:
             trailers = answer.trailers() if answer.trailers is not None else None
             head += LAST_CHUNK if trailers is None else b"0\r\n" + trailers.encode() + b"\r\n"
@@ -518,14 +533,26 @@ class ClientConnection(asyncio.Protocol):
     def _linger(self) -> None:
         """Close, but in a way that lets the client read the answer: were it still sending, a plain close would
         reset the connection and take the answer with it (RFC 9112 section 9.6)."""
-        over = self._receiving is None and not self._unparsed and not self._deaf
+        over = self._ended or (self._receiving is None and not self._unparsed and not self._deaf)
         self._deaf = True
         if over or not self._transport.can_write_eof() or self._transport.is_closing():
             self._transport.close()
             return
-        self._transport.write_eof()
+        try:
+            self._transport.write_eof()
+        except OSError:  # the client has reset the connection
+            self._transport.abort()
+            return
         self._resume_reading()
         self._wait_for(Stage.LINGER)
+
+    def _reset(self) -> None:
+        """Break the connection off, a response unfinished. A client that reads until close would take a plain close
+        for the end of it; over TLS the missing close_notify tells, elsewhere only a reset does."""
+        with suppress(OSError, AttributeError):
+            client = self._transport.get_extra_info("socket")
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+        self._transport.abort()
 
     async def _run_tunnel(self, request: Request, answer: Answer) -> None:
         """Switch protocols: from here on bytes pass both ways until either side ends."""

@@ -185,7 +185,8 @@ class Answer:
     """A response ready for a client: end-to-end fields, and where the bytes come from.
 
     `length` is the body's size in bytes, None if only its end will tell. A response to HEAD and a 304 have a
-    body of None, whatever their Content-Length says.
+    body of None, whatever their Content-Length says. `first` are the first bytes of a body that streams, if they
+    are here already.
     """
 
     status: int
@@ -193,6 +194,7 @@ class Answer:
     outcome: Outcome
     reason: str = ""
     body: bytes | BodyReader | None = None
+    first: bytes | None = None
     length: int | None = None
     close: bool = False
     """Whether the connection must not be used again."""

@@ -39,6 +39,7 @@ from banish.proxy.plan import Plan, upstream_head
 from banish.proxy.taking import Fetched
 from banish.proxy.wire import encode_head, error_answer
 from banish.purge.stamps import PurgeTable, Verdict
+from banish.store.bodies import BodyReader
 from banish.store.memory import MemoryStore
 from banish.store.records import StoredResponse
 
@@ -81,8 +82,18 @@ class Pipeline:
 
     async def answer(self, request: Request) -> Answer:
         """The answer to a request. Never raises: whatever goes wrong becomes a page that says so."""
+        answer = await self._answer(request)
+        if request.head.method == "HEAD" and answer.body is not None:
+            answer.close_body()
+            answer.body = None
+        return answer
+
+    async def _answer(self, request: Request) -> Answer:
         try:
-            return await self._route(request)
+            answer = await self._route(request)
+            if isinstance(answer.body, BodyReader):
+                answer.first = answer.body.read_nowait()  # may raise, and nothing is sent yet
+            return answer
         except ClientError as error:
             return self._error(error.status, error, Forwarded.BYPASS, outcome=Outcome.REFUSED, close=error.close)
         except OriginError as error:

@@ -72,6 +72,9 @@ def upstream_head(plan: Plan, asked: RequestHead, node: str) -> RequestHead:
         scheme=request.connection.scheme,
         trust_incoming=plan.site.config.trust_forwarded,
     )
+    hops = fields.get("max-forwards") or ""
+    if asked.method == "OPTIONS" and hops.isdecimal():  # RFC 9110 section 7.6.2
+        fields = fields.with_field("Max-Forwards", str(int(hops[:9]) - 1))
     if request.upgrade:
         fields = fields.plus("Connection", "Upgrade").plus("Upgrade", "websocket")
     lines = [("Host", plan.site.host_header(target)), *fields.lines]

@@ -179,6 +179,8 @@ class Edge:
         self._front.draining = True
         for server in self._servers:
             server.close()
+        if drain_s:
+            log.info("draining", for_s=drain_s)
         for connection in list(self._front.connections):
             connection.drain()
         with contextlib.suppress(TimeoutError):
