@@ -16,7 +16,7 @@ import contextlib
 import re
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from unittest import mock
@@ -247,9 +247,7 @@ def _pieces(data: bytes, pace: Pace) -> Sequence[bytes]:
     return re.findall(rb"(?s).*?\r\n|.+", data)
 
 
-def request(
-    method: str, target: str, *lines: str, host: str | None = "site.example", body: bytes = b""
-) -> bytes:
+def request(method: str, target: str, *lines: str, host: str | None = "site.example", body: bytes = b"") -> bytes:
     """A request as bytes; Content-Length is added if there is a body."""
     all_lines = [f"{method} {target} HTTP/1.1", *([f"Host: {host}"] if host is not None else []), *lines]
     if body:
@@ -372,9 +370,7 @@ def tiny_timeouts(**changes: float) -> ClientTimeouts:
     return msgspec.structs.replace(ClientTimeouts(), **changes)
 
 
-def answered(
-    body: bytes = b"", *lines: str, status: str = "200 OK", length: int | None = None
-) -> bytes:
+def answered(body: bytes = b"", *lines: str, status: str = "200 OK", length: int | None = None) -> bytes:
     """A response of the origin as bytes, with Content-Length."""
     length = len(body) if length is None else length
     return "\r\n".join([f"HTTP/1.1 {status}", *lines, f"Content-Length: {length}", "", ""]).encode() + body
@@ -384,5 +380,3 @@ def chunks(*pieces: bytes, trailers: Iterable[str] = ()) -> bytes:
     """A chunked body."""
     coded = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
     return coded + b"0\r\n" + b"".join(line.encode() + b"\r\n" for line in trailers) + b"\r\n"
-
-

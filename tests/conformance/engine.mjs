@@ -10,7 +10,6 @@
 import { existsSync } from 'node:fs'
 import http from 'node:http'
 import { createRequire } from 'node:module'
-import { tmpdir } from 'node:os'
 import path from 'node:path'
 import process from 'node:process'
 
@@ -49,7 +48,7 @@ async function origin () {
   console.log = () => {}
   process.env.npm_config_protocol = 'http'
   process.env.npm_config_port = '80'
-  process.env.npm_config_pidfile = path.join(tmpdir(), `cache-tests-origin-${process.pid}.pid`)
+  process.env.npm_config_pidfile = '/dev/null'
   await import(path.join(engine, 'server/server.mjs'))
 }
 

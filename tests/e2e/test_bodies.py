@@ -4,10 +4,10 @@ import asyncio
 
 import msgspec
 import pytest
+from tests.support import Closed, Play, Response, Stage, answered, chunks, request
 
 from banish.edge.config import Memory
 from banish.testing.origin import CLOSE, RESET, STALL, Step
-from tests.support import Closed, Play, Response, Stage, answered, chunks, request
 
 FRESH = "Cache-Control: max-age=60"
 NO_STORE = "Cache-Control: no-store"
@@ -233,7 +233,9 @@ def test_head_goes_out_before_the_body_has_begun(play: Play) -> None:
 def test_the_body_is_passed_on_as_it_comes(play_on_both: Play) -> None:
     async def scene(stage: Stage) -> None:
         gate = asyncio.Event()
-        stage.origin.play("/events", head(NO_STORE, "Transfer-Encoding: chunked"), b"3\r\none\r\n", gate, chunks(b"two"))
+        stage.origin.play(
+            "/events", head(NO_STORE, "Transfer-Encoding: chunked"), b"3\r\none\r\n", gate, chunks(b"two")
+        )
         async with stage.client() as client:
             await client.send(request("GET", "/events"))
             await client.head()
@@ -510,7 +512,8 @@ def test_a_post_purges_what_location_names_on_the_same_origin(play: Play) -> Non
             stage.origin.respond(path, body=b"old", headers=[("Cache-Control", "max-age=60")])
             await stage.get(path)
         stage.origin.play(
-            "/a", answered(b"", "Location: /list", "Content-Location: http://elsewhere.example/other", status="201 Created")
+            "/a",
+            answered(b"", "Location: /list", "Content-Location: http://elsewhere.example/other", status="201 Created"),
         )
         await stage.ask("POST", "/a", body=b"x")
         assert not (await stage.get("/list")).hit

@@ -10,13 +10,13 @@ from unittest import mock
 
 import pytest
 import trustme
+from tests.processes import WAIT_S, free_port
+from tests.support import Client, Closed, Play, Response, Stage, answered, configuration, request
 
 from banish.edge.config import Certificate, Config, Listener, OriginTls
 from banish.proxy.serve import Edge
 from banish.testing.clock import FakeClock
 from banish.testing.origin import CLOSE, DROP, ScriptedOrigin
-from tests.processes import WAIT_S, free_port
-from tests.support import Client, Closed, Play, Response, Stage, answered, configuration, request
 
 STORABLE = ("Cache-Control: max-age=600",)
 OK = b"HTTP/1.1 200 OK\r\n"

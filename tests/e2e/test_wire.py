@@ -3,12 +3,14 @@
 import asyncio
 
 import pytest
-
-from banish.testing.origin import CLOSE, STALL, Wire
 from tests.support import PACES, Closed, Pace, Play, Stage, answered, chunks, request, tiny_limits
 
+from banish.testing.origin import CLOSE, STALL, Wire
+
 NO_STORE = "Cache-Control: no-store"
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n"
+SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n"
+)
 WEBSOCKET = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: x")
 
 
@@ -152,7 +154,9 @@ def test_a_late_parse_error_never_replaces_the_answer_to_an_earlier_message(play
         slow = asyncio.Event()
         stage.origin.play("/slow", slow, answered(b"slow", NO_STORE))
         async with stage.client() as client:
-            await client.send(request("GET", "/slow") + b"GET /bad HTTP/1.1\r\nno colon\r\n\r\n" + request("GET", "/never"))
+            await client.send(
+                request("GET", "/slow") + b"GET /bad HTTP/1.1\r\nno colon\r\n\r\n" + request("GET", "/never")
+            )
             await stage.origin.wait_for(1)
             slow.set()
             assert (await client.response()).body == b"slow"
@@ -366,7 +370,9 @@ def test_a_body_too_large_is_refused_by_its_length_or_by_its_size(play: Play) ->
 
 def test_an_answer_before_the_body_has_come_is_passed_on(play: Play) -> None:
     async def scene(stage: Stage) -> None:
-        stage.origin.play("/a", answered(b"no", NO_STORE, "Connection: close", status="403 Forbidden"), CLOSE, read_body=False)
+        stage.origin.play(
+            "/a", answered(b"no", NO_STORE, "Connection: close", status="403 Forbidden"), CLOSE, read_body=False
+        )
         async with stage.client() as client:
             await client.send(request("POST", "/a", "Content-Length: 1000000") + b"x" * 1000)
             response = await client.response()
@@ -377,7 +383,9 @@ def test_an_answer_before_the_body_has_come_is_passed_on(play: Play) -> None:
 
 def test_the_rest_of_a_small_body_nobody_wanted_is_read_off(play: Play) -> None:
     async def scene(stage: Stage) -> None:
-        stage.origin.play("/a", answered(b"no", NO_STORE, "Connection: close", status="403 Forbidden"), CLOSE, read_body=False)
+        stage.origin.play(
+            "/a", answered(b"no", NO_STORE, "Connection: close", status="403 Forbidden"), CLOSE, read_body=False
+        )
         stage.origin.respond("/b", body=b"b")
         async with stage.client() as client:
             await client.send(request("POST", "/a", "Content-Length: 2000") + b"x" * 1000)

@@ -215,9 +215,8 @@ def oracle_decides(exchange: Exchange) -> str:
 def oracle_without_only_if_cached(exchange: Exchange) -> str:
     if exchange.wants("no-store"):
         return "forward"
-    for name in exchange.vary:
-        if exchange.first_values.get(name) != exchange.second_values.get(name):
-            return "forward"
+    if oracle_is_of_another_variant(exchange):
+        return "forward"
     if exchange.says("no-cache") or exchange.wants("no-cache"):
         return "validate"
     current_age, lifetime = oracle_age(exchange), oracle_lifetime(exchange)
@@ -232,6 +231,11 @@ def oracle_without_only_if_cached(exchange: Exchange) -> str:
     if fresh:
         return "hit"
     return oracle_stale_use(exchange, current_age - lifetime)
+
+
+def oracle_is_of_another_variant(exchange: Exchange) -> bool:
+    """Section 4.1."""
+    return any(exchange.first_values.get(name) != exchange.second_values.get(name) for name in exchange.vary)
 
 
 def oracle_stale_use(exchange: Exchange, stale_for: int) -> str:
@@ -249,7 +253,7 @@ def oracle_stale_use(exchange: Exchange, stale_for: int) -> str:
 
 def oracle_stands_in(exchange: Exchange, error: str | int) -> bool:
     """Section 4.2.4 and RFC 5861 section 4, with a day as our default where nothing is said."""
-    if exchange.wants("no-cache"):
+    if exchange.wants("no-cache") or oracle_is_of_another_variant(exchange):
         return False
     window = exchange.window_in("stale-if-error")
     if oracle_forbids_stale(exchange, window_given=window is not None):

@@ -79,16 +79,12 @@ def check_end(reading: Reading, framing: Framing) -> None:
 
 
 values = st.one_of(
-    st.sampled_from(
-        ["chunked", "Chunked", "CHUNKED ", "gzip, chunked", "chunked, gzip", "identity", "xchunked", ""]
-    ),
+    st.sampled_from(["chunked", "Chunked", "CHUNKED ", "gzip, chunked", "chunked, gzip", "identity", "xchunked", ""]),
     st.integers(0, FED_MAX).map(str),
     st.integers(0, 2**65).map(str),
     st.text("0123456789 ,+-;xchunkedCHUNKED", max_size=12),
 )
-names = st.sampled_from(
-    ["Content-Length", "content-length", "Transfer-Encoding", "TRANSFER-ENCODING", "X-Other"]
-)
+names = st.sampled_from(["Content-Length", "content-length", "Transfer-Encoding", "TRANSFER-ENCODING", "X-Other"])
 lines_of_a_head = st.lists(st.tuples(names, values), max_size=3)
 versions = st.sampled_from(["1.0", "1.1"])
 statuses = st.sampled_from([100, 101, 103, 200, 204, 205, 206, 301, 304, 404, 503])

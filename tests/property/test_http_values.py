@@ -67,9 +67,7 @@ def test_a_list_of_tags_is_read_back_and_names_its_members_alone(listed: list[st
     assert not lists_etag(value, '"another"')
 
 
-@given(
-    st.one_of(st.none(), st.integers(0, 30)), st.one_of(st.none(), st.integers(0, 30)), st.binary(max_size=20)
-)
+@given(st.one_of(st.none(), st.integers(0, 30)), st.one_of(st.none(), st.integers(0, 30)), st.binary(max_size=20))
 def test_a_range_takes_the_bytes_that_its_words_say(first: int | None, last: int | None, body: bytes) -> None:
     ranges = parse_range(f"bytes={'' if first is None else first}-{'' if last is None else last}")
     if (first is None and last is None) or (first is not None and last is not None and last < first):

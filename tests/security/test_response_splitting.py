@@ -8,9 +8,9 @@ that must be the answer to that.
 from typing import NamedTuple
 
 import pytest
+from tests.support import Closed, Play, Response, Stage, answered, chunks
 
 from banish.testing.origin import CLOSE, RESET, Step
-from tests.support import Closed, Play, Response, Stage, answered, chunks
 
 EVIL = answered(b"evil", "Cache-Control: max-age=60")
 KEEP = "Cache-Control: max-age=60"
@@ -87,7 +87,7 @@ HEADS = [
     bad("101 unasked", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"),
     bad("a flood of 103", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 40 + EVIL),
     bad("only 100", b"HTTP/1.1 100 Continue\r\n\r\n", CLOSE),
-]  # fmt: skip
+]
 
 BODIES = [
     Case("whole by length", (raw(LENGTH + "5", body=b"hello"),), 200, b"hello"),
@@ -108,8 +108,18 @@ BODIES = [
     Case("204 with chunks", (raw(CODING + "chunked", first="HTTP/1.1 204 No Content", body=chunks(EVIL)),), 204, b""),
     Case("304 with an unannounced body", (raw(first="HTTP/1.1 304 Not Modified", body=EVIL),), 304, b""),
     Case("304 with a length", (raw(LENGTH + str(len(EVIL)), first="HTTP/1.1 304 Not Modified", body=EVIL),), 304, b""),
-    Case("103 with a length", (b"HTTP/1.1 103 Early Hints\r\nContent-Length: 4\r\n\r\n" + raw(LENGTH + "5", body=b"hello"),), 200, b"hello"),
-    Case("some 103", (b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 3, raw(LENGTH + "5", body=b"hello")), 200, b"hello"),
+    Case(
+        "103 with a length",
+        (b"HTTP/1.1 103 Early Hints\r\nContent-Length: 4\r\n\r\n" + raw(LENGTH + "5", body=b"hello"),),
+        200,
+        b"hello",
+    ),
+    Case(
+        "some 103",
+        (b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 3, raw(LENGTH + "5", body=b"hello")),
+        200,
+        b"hello",
+    ),
     cut("length cut by close", raw(LENGTH + "9", body=b"hello"), CLOSE),
     cut("length cut by reset", raw(LENGTH + "9", body=b"hello"), RESET),
     cut("length cut at once", raw(LENGTH + "9"), CLOSE),
@@ -126,7 +136,7 @@ BODIES = [
     cut("endless chunk extensions", raw(CODING + "chunked", body=b"5\r\nhello\r\n5;" + b"x" * 200_000)),
     cut("endless trailers", raw(CODING + "chunked", body=b"5\r\nhello\r\n0\r\n" + b"X: y\r\n" * 20_000)),
     cut("a length in the trailers", raw(CODING + "chunked", body=b"5\r\nhello\r\n0\r\nContent-Length: 4\r\n\r\n")),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["storable", "not storable"])
@@ -213,10 +223,17 @@ def test_connection_options_of_the_origin_cannot_make_a_response_storable(play: 
 def test_hop_by_hop_fields_of_the_origin_are_neither_relayed_nor_stored(play: Play) -> None:
     async def scene(stage: Stage) -> None:
         hops = [
-            ("Connection", "keep-alive, X-Hop"), ("Keep-Alive", "timeout=5"), ("X-Hop", "1"), ("Upgrade", "h2c"),
-            ("Proxy-Authenticate", "Basic"), ("Proxy-Connection", "keep-alive"), ("TE", "x"),
-            ("Proxy-Authentication-Info", "x"), ("Cache-Control", "max-age=60"), ("X-End", "1"),
-        ]  # fmt: skip
+            ("Connection", "keep-alive, X-Hop"),
+            ("Keep-Alive", "timeout=5"),
+            ("X-Hop", "1"),
+            ("Upgrade", "h2c"),
+            ("Proxy-Authenticate", "Basic"),
+            ("Proxy-Connection", "keep-alive"),
+            ("TE", "x"),
+            ("Proxy-Authentication-Info", "x"),
+            ("Cache-Control", "max-age=60"),
+            ("X-End", "1"),
+        ]
         stage.origin.respond("/a", headers=hops, body=b"hello")
         for _ in range(3):
             response = await stage.get("/a")

@@ -9,7 +9,6 @@ import asyncio
 from typing import NamedTuple
 
 import pytest
-
 from tests.support import PACES, Client, Closed, Pace, Play, Stage, chunks, request, tiny_limits
 
 KEPT = True
@@ -103,10 +102,18 @@ TE_SPELLINGS = [
     refused("two lines, identity last", head(TE + "chunked", TE + "identity") + END + SMUGGLED),
     passed("upper case", head(TE + "CHUNKED") + END, POST_A),
     passed("space after the value", head(TE + "chunked ") + END, POST_A),
-    Case("tab after the value", head(TE + "chunked \t") + END + SMUGGLED, (400,), CLOSED, (("POST", "/a", b"(broken)"),)),
+    Case(
+        "tab after the value", head(TE + "chunked \t") + END + SMUGGLED, (400,), CLOSED, (("POST", "/a", b"(broken)"),)
+    ),
     passed("tab and spaces before the value", head("Transfer-Encoding:\t  chunked") + END, POST_A),
     passed("no space after the colon", head("transfer-encoding:chunked") + b"1\r\nx\r\n" + END, ("POST", "/a", b"x")),
-    Case("underscore is another field", head("Transfer_Encoding: chunked") + END + SMUGGLED, (200, GARBAGE), CLOSED, (POST_A,)),
+    Case(
+        "underscore is another field",
+        head("Transfer_Encoding: chunked") + END + SMUGGLED,
+        (200, GARBAGE),
+        CLOSED,
+        (POST_A,),
+    ),
 ]
 
 LENGTHS = [
@@ -135,11 +142,28 @@ LENGTHS = [
     passed("leading zeros are digits", head(CL + "0005") + b"hello", ("POST", "/a", b"hello")),
     passed("a body that looks like a request", head(CL + str(len(SMUGGLED))) + SMUGGLED, ("POST", "/a", SMUGGLED)),
     passed("none on POST: no body", head() + SMUGGLED, POST_A, ("GET", "/smuggled", b"")),
-    passed("GET with a body", head(CL + "5", first="GET /a HTTP/1.1") + b"hello" + SMUGGLED, ("GET", "/a", b"hello"), ("GET", "/smuggled", b"")),
-    passed("GET whose body is a request", head(CL + str(len(SMUGGLED)), first="GET /a HTTP/1.1") + SMUGGLED, ("GET", "/a", SMUGGLED)),
-    passed("named by Connection", head(CL + str(len(SMUGGLED)), "Connection: content-length") + SMUGGLED, ("POST", "/a", SMUGGLED)),
+    passed(
+        "GET with a body",
+        head(CL + "5", first="GET /a HTTP/1.1") + b"hello" + SMUGGLED,
+        ("GET", "/a", b"hello"),
+        ("GET", "/smuggled", b""),
+    ),
+    passed(
+        "GET whose body is a request",
+        head(CL + str(len(SMUGGLED)), first="GET /a HTTP/1.1") + SMUGGLED,
+        ("GET", "/a", SMUGGLED),
+    ),
+    passed(
+        "named by Connection",
+        head(CL + str(len(SMUGGLED)), "Connection: content-length") + SMUGGLED,
+        ("POST", "/a", SMUGGLED),
+    ),
     passed("Connection names Host", head("Connection: host") + SMUGGLED, POST_A, ("GET", "/smuggled", b"")),
-    passed("Connection names Transfer-Encoding", head(TE + "chunked", "Connection: transfer-encoding") + chunks(SMUGGLED), ("POST", "/a", SMUGGLED)),
+    passed(
+        "Connection names Transfer-Encoding",
+        head(TE + "chunked", "Connection: transfer-encoding") + chunks(SMUGGLED),
+        ("POST", "/a", SMUGGLED),
+    ),
 ]
 
 
@@ -154,7 +178,11 @@ def broken(name: str, body: bytes) -> Case:
 
 CHUNKS = [
     passed("several chunks", chunked(chunks(b"hello", b" ", b"world")), ("POST", "/a", b"hello world")),
-    passed("upper and lower hexadecimal", chunked(b"A\r\n0123456789\r\nb\r\n0123456789a\r\n" + END), ("POST", "/a", b"01234567890123456789a")),
+    passed(
+        "upper and lower hexadecimal",
+        chunked(b"A\r\n0123456789\r\nb\r\n0123456789a\r\n" + END),
+        ("POST", "/a", b"01234567890123456789a"),
+    ),
     passed("leading zeros", chunked(b"0005\r\nhello\r\n000\r\n\r\n"), ("POST", "/a", b"hello")),
     passed("extensions are dropped", chunked(b"5;name=value\r\nhello\r\n0;last\r\n\r\n"), ("POST", "/a", b"hello")),
     passed("quoted extension", chunked(b'5;a="b;c"\r\nhello\r\n' + END), ("POST", "/a", b"hello")),
@@ -184,7 +212,7 @@ CHUNKS = [
     broken("a length in the trailers", b"5\r\nhello\r\n0\r\nContent-Length: 47\r\n\r\n" + SMUGGLED),
     broken("a coding in the trailers", b"5\r\nhello\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n" + SMUGGLED),
     broken("a folded trailer", b"5\r\nhello\r\n0\r\nX: y\r\n z\r\n\r\n" + SMUGGLED),
-]  # fmt: skip
+]
 
 HOSTS = [
     refused("two equal", head("Host: site.example")),
@@ -249,13 +277,17 @@ LINES = [
     refused("TLS on a plain port", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 64),
     refused("a response", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
     refused("CONNECT", b"CONNECT site.example:443 HTTP/1.1\r\nHost: site.example:443\r\n\r\n" + SMUGGLED, 501),
-    refused("CONNECT with a length", b"CONNECT site.example:443 HTTP/1.1\r\nHost: site.example:443\r\nContent-Length: 47\r\n\r\n" + SMUGGLED, 501),
+    refused(
+        "CONNECT with a length",
+        b"CONNECT site.example:443 HTTP/1.1\r\nHost: site.example:443\r\nContent-Length: 47\r\n\r\n" + SMUGGLED,
+        501,
+    ),
     Case("TRACE", head(first="TRACE /a HTTP/1.1"), (405,), KEPT),
     Case("TRACE with a body", head(CL + str(len(SMUGGLED)), first="TRACE /a HTTP/1.1") + SMUGGLED, (405,), KEPT),
     passed("blank lines before", b"\r\n\r\n" + head(), POST_A),
     passed("a lower-case method is another", head(first="get /a HTTP/1.1"), ("get", "/a", b"")),
     passed("a long method", head(first="PURGEKEYS /a HTTP/1.1"), ("PURGEKEYS", "/a", b"")),
-]  # fmt: skip
+]
 
 FIELDS = [
     refused("NUL in a value", head("X: a\0b") + SMUGGLED),
@@ -283,30 +315,89 @@ H2C = ("Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: A
 UPGRADES = [
     passed("h2c with a body", head(*H2C, CL + str(len(SMUGGLED))) + SMUGGLED, ("POST", "/a", SMUGGLED)),
     passed("h2c with a chunked body", head(*H2C, TE + "chunked") + chunks(SMUGGLED), ("POST", "/a", SMUGGLED)),
-    passed("h2c with a body, then a request", head(*H2C, CL + "5") + b"hello" + SMUGGLED, ("POST", "/a", b"hello"), ("GET", "/smuggled", b"")),
+    passed(
+        "h2c with a body, then a request",
+        head(*H2C, CL + "5") + b"hello" + SMUGGLED,
+        ("POST", "/a", b"hello"),
+        ("GET", "/smuggled", b""),
+    ),
     passed("h2c on GET, then a request", head(*H2C, first=GET) + SMUGGLED, GET_A, ("GET", "/smuggled", b"")),
-    passed("h2c on GET with a body", head(*H2C, CL + str(len(SMUGGLED)), first=GET) + SMUGGLED, ("GET", "/a", SMUGGLED)),
-    passed("websocket with a body", head("Upgrade: websocket", "Connection: Upgrade", CL + str(len(SMUGGLED)), first=GET) + SMUGGLED, ("GET", "/a", SMUGGLED)),
-    passed("websocket on POST", head("Upgrade: websocket", "Connection: Upgrade", CL + str(len(SMUGGLED))) + SMUGGLED, ("POST", "/a", SMUGGLED)),
-    passed("TLS/1.0 with a body", head("Upgrade: TLS/1.0", "Connection: Upgrade", CL + str(len(SMUGGLED))) + SMUGGLED, ("POST", "/a", SMUGGLED)),
+    passed(
+        "h2c on GET with a body", head(*H2C, CL + str(len(SMUGGLED)), first=GET) + SMUGGLED, ("GET", "/a", SMUGGLED)
+    ),
+    passed(
+        "websocket with a body",
+        head("Upgrade: websocket", "Connection: Upgrade", CL + str(len(SMUGGLED)), first=GET) + SMUGGLED,
+        ("GET", "/a", SMUGGLED),
+    ),
+    passed(
+        "websocket on POST",
+        head("Upgrade: websocket", "Connection: Upgrade", CL + str(len(SMUGGLED))) + SMUGGLED,
+        ("POST", "/a", SMUGGLED),
+    ),
+    passed(
+        "TLS/1.0 with a body",
+        head("Upgrade: TLS/1.0", "Connection: Upgrade", CL + str(len(SMUGGLED))) + SMUGGLED,
+        ("POST", "/a", SMUGGLED),
+    ),
     passed("unnamed by Connection", head("Upgrade: h2c", CL + str(len(SMUGGLED))) + SMUGGLED, ("POST", "/a", SMUGGLED)),
-    passed("h2c twice in a row", head(*H2C, first=GET) + head(*H2C, CL + "2") + b"hi" + SMUGGLED, GET_A, ("POST", "/a", b"hi"), ("GET", "/smuggled", b"")),
+    passed(
+        "h2c twice in a row",
+        head(*H2C, first=GET) + head(*H2C, CL + "2") + b"hi" + SMUGGLED,
+        GET_A,
+        ("POST", "/a", b"hi"),
+        ("GET", "/smuggled", b""),
+    ),
     refused("h2c with two framings", head(*H2C, CL + "6", TE + "chunked") + END + b"G" + SMUGGLED),
-    Case("h2c with a broken body", head(*H2C, TE + "chunked") + b"zz\r\n" + SMUGGLED, (400,), CLOSED, (("POST", "/a", b"(broken)"),)),
-]  # fmt: skip
+    Case(
+        "h2c with a broken body",
+        head(*H2C, TE + "chunked") + b"zz\r\n" + SMUGGLED,
+        (400,),
+        CLOSED,
+        (("POST", "/a", b"(broken)"),),
+    ),
+]
 
 PIPELINES = [
     passed("three requests", request("GET", "/a") * 3, GET_A, GET_A, GET_A),
-    passed("body between", request("POST", "/a", body=b"hello") + SMUGGLED, ("POST", "/a", b"hello"), ("GET", "/smuggled", b"")),
-    passed("chunked between", chunked(chunks(b"hello")) + SMUGGLED, ("POST", "/a", b"hello"), ("GET", "/smuggled", b"")),
+    passed(
+        "body between",
+        request("POST", "/a", body=b"hello") + SMUGGLED,
+        ("POST", "/a", b"hello"),
+        ("GET", "/smuggled", b""),
+    ),
+    passed(
+        "chunked between", chunked(chunks(b"hello")) + SMUGGLED, ("POST", "/a", b"hello"), ("GET", "/smuggled", b"")
+    ),
     passed("an unknown method before", request("BAN", "/b") + request("GET", "/a"), ("BAN", "/b", b""), GET_A),
-    passed("an unknown method with a body between", request("BAN", "/b", body=SMUGGLED) + request("GET", "/a"), ("BAN", "/b", SMUGGLED), GET_A),
-    Case("an error behind a whole message", request("GET", "/a") + head("X : y") + SMUGGLED, (200, 400), CLOSED, (GET_A,)),
-    Case("garbage behind a body", request("POST", "/a", body=b"hello") + b"\0\0\0" + SMUGGLED, (200, GARBAGE), CLOSED, (("POST", "/a", b"hello"),)),
-    Case("a request after Connection: close", head("Connection: close", first=GET) + SMUGGLED, (200,), CLOSED, (GET_A,)),
+    passed(
+        "an unknown method with a body between",
+        request("BAN", "/b", body=SMUGGLED) + request("GET", "/a"),
+        ("BAN", "/b", SMUGGLED),
+        GET_A,
+    ),
+    Case(
+        "an error behind a whole message", request("GET", "/a") + head("X : y") + SMUGGLED, (200, 400), CLOSED, (GET_A,)
+    ),
+    Case(
+        "garbage behind a body",
+        request("POST", "/a", body=b"hello") + b"\0\0\0" + SMUGGLED,
+        (200, GARBAGE),
+        CLOSED,
+        (("POST", "/a", b"hello"),),
+    ),
+    Case(
+        "a request after Connection: close", head("Connection: close", first=GET) + SMUGGLED, (200,), CLOSED, (GET_A,)
+    ),
     Case("a request after HTTP/1.0", head(first="GET /a HTTP/1.0") + SMUGGLED, (200,), CLOSED, (GET_A,)),
-    Case("refused framing behind a whole message", request("GET", "/a") + head(CL + "6", TE + "chunked") + END + b"G" + SMUGGLED, (200, 400), CLOSED, (GET_A,)),
-]  # fmt: skip
+    Case(
+        "refused framing behind a whole message",
+        request("GET", "/a") + head(CL + "6", TE + "chunked") + END + b"G" + SMUGGLED,
+        (200, 400),
+        CLOSED,
+        (GET_A,),
+    ),
+]
 
 UNKNOWN = [
     refused("CL.TE", head(CL + "6", TE + "chunked", first="BAN /a HTTP/1.1") + END + b"G" + SMUGGLED),
@@ -323,14 +414,29 @@ UNKNOWN = [
     passed("two spaces are one", head(first="BAN  /a HTTP/1.1"), ("BAN", "/a", b"")),
     refused("method with a control", head(first="BA\x01N /a HTTP/1.1") + SMUGGLED),
     refused("method with a slash", head(first="BA/N /a HTTP/1.1") + SMUGGLED),
-    passed("chunked body", head(TE + "chunked", first="BAN /a HTTP/1.1") + chunks(SMUGGLED) + SMUGGLED, ("BAN", "/a", SMUGGLED), ("GET", "/smuggled", b"")),
-    passed("with Upgrade", head(*H2C, CL + str(len(SMUGGLED)), first="BAN /a HTTP/1.1") + SMUGGLED, ("BAN", "/a", SMUGGLED)),
-]  # fmt: skip
+    passed(
+        "chunked body",
+        head(TE + "chunked", first="BAN /a HTTP/1.1") + chunks(SMUGGLED) + SMUGGLED,
+        ("BAN", "/a", SMUGGLED),
+        ("GET", "/smuggled", b""),
+    ),
+    passed(
+        "with Upgrade", head(*H2C, CL + str(len(SMUGGLED)), first="BAN /a HTTP/1.1") + SMUGGLED, ("BAN", "/a", SMUGGLED)
+    ),
+]
 
 TABLES = {
-    "framings": TWO_FRAMINGS, "te": TE_SPELLINGS, "length": LENGTHS, "chunk": CHUNKS, "host": HOSTS, "line": LINES,
-    "field": FIELDS, "upgrade": UPGRADES, "pipeline": PIPELINES, "unknown-method": UNKNOWN,
-}  # fmt: skip
+    "framings": TWO_FRAMINGS,
+    "te": TE_SPELLINGS,
+    "length": LENGTHS,
+    "chunk": CHUNKS,
+    "host": HOSTS,
+    "line": LINES,
+    "field": FIELDS,
+    "upgrade": UPGRADES,
+    "pipeline": PIPELINES,
+    "unknown-method": UNKNOWN,
+}
 CASES = [pytest.param(case, id=f"{table}: {case.name}") for table, cases in TABLES.items() for case in cases]
 
 

@@ -22,8 +22,8 @@ from banish.caching.directives import Directives, request_directives
 from banish.caching.keys import has_unkeyed_input
 from banish.caching.policy import CachePolicy
 from banish.caching.stored import Metadata, age, ttl
-from banish.caching.vary import selecting_values
-from banish.http.conditions import has_state_changing_precondition
+from banish.caching.vary import matches, selecting_values
+from banish.http.conditions import has_state_changing_precondition, parse_etag
 from banish.http.messages import RequestHead
 from banish.http.ranges import ByteRange, if_range_matches, parse_range, resolve
 
@@ -35,13 +35,21 @@ class Forwarded(StrEnum):
     """Why a request goes to the origin: the `fwd` values of RFC 9211 section 2.2."""
 
     BYPASS = "bypass"
+    """The operator, a hook or the request's own form rules the cache out."""
     METHOD = "method"
+    """Only GET and HEAD are answered from the store."""
     URI_MISS = "uri-miss"
+    """Nothing is stored under this URL."""
     VARY_MISS = "vary-miss"
+    """What is stored was selected by other request fields."""
     MISS = "miss"
+    """Nothing stored could be used, for no reason more precise."""
     REQUEST = "request"
+    """The request's own directives or conditions ask for the origin."""
     STALE = "stale"
+    """What is stored must be validated first."""
     PARTIAL = "partial"
+    """Only another part of it is stored."""
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -118,7 +126,7 @@ def _decide(
         return Forward(Forwarded.REQUEST)
     matching = _matching(request, candidates, policy)
     if not matching:
-        return Forward(Forwarded.VARY_MISS, _with_etag(candidates))
+        return Forward(Forwarded.VARY_MISS, _told_apart(candidates))
     suitable = [at for at in matching if _holds_answer(request, candidates[at])]
     if not suitable:
         return Forward(Forwarded.PARTIAL)
@@ -180,12 +188,12 @@ def stale_on_error(
     request: RequestHead,
     error: Literal["unreachable"] | int,
 ) -> bool:
-    """Whether a stale response may stand in for an origin that failed.
+    """Whether a stored response may stand in for an origin that failed: only one that this request selects.
 
     "unreachable": no response came, or it was cut off. Then the default is yes, for a bounded time; after an
     error status it takes a stale-if-error window, of the response, the request or the policy.
     """
-    if error != "unreachable" and error not in ERROR_STATUSES:
+    if (error != "unreachable" and error not in ERROR_STATUSES) or not matches(meta, request.fields, policy):
         return False
     wanted = request_directives(request.fields)
     window, given = _window(meta.directives.stale_if_error, policy.stale_if_error_s)
@@ -212,8 +220,20 @@ def _matching(request: RequestHead, candidates: Sequence[Metadata], policy: Cach
     return found
 
 
-def _with_etag(candidates: Sequence[Metadata]) -> tuple[Metadata, ...]:
-    return tuple([meta for meta in candidates if meta.etag is not None and not meta.partial])
+def _told_apart(candidates: Sequence[Metadata]) -> tuple[Metadata, ...]:
+    """Those whose entity tags name one variant and no other.
+
+    Weak ones may be the same for all. Nor is the coding told by a tag: servers that compress as they send (nginx,
+    Apache) compare with the tag of the file, and their 304 would give one client what was coded for another.
+    """
+    return tuple([meta for meta in candidates if not meta.partial and _names_one(meta)])
+
+
+def _names_one(meta: Metadata) -> bool:
+    if meta.etag is None or "accept-encoding" in meta.vary:
+        return False
+    tag = parse_etag(meta.etag)
+    return tag is not None and not tag.weak
 
 
 def _holds_answer(request: RequestHead, meta: Metadata) -> bool:

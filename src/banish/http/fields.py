@@ -32,9 +32,7 @@ class Fields(msgspec.Struct, frozen=True, gc=False):
 
         It is no part of the value (RFC 9112 section 5): with it, `Host: a ` would be another host.
         """
-        return cls.of(
-            [(name.decode("latin-1"), value.decode("latin-1").strip(" \t")) for name, value in lines]
-        )
+        return cls.of([(name.decode("latin-1"), value.decode("latin-1").strip(" \t")) for name, value in lines])
 
     def get(self, name: str) -> str | None:
         """All lines of that name joined by ", " (RFC 9110 section 5.3); None if absent."""
@@ -70,9 +68,7 @@ class Fields(msgspec.Struct, frozen=True, gc=False):
         """These fields less all lines of the given names."""
         if not any(name in names for name in self.names):
             return self
-        return Fields.of(
-            [line for line, name in zip(self.lines, self.names, strict=True) if name not in names]
-        )
+        return Fields.of([line for line, name in zip(self.lines, self.names, strict=True) if name not in names])
 
     def with_field(self, name: str, value: str) -> "Fields":
         """These fields with exactly one line of that name: replaced, and moved to the end."""

@@ -48,7 +48,10 @@ _CLAIMS = frozenset(
     {
         *("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"),
         *("x-forwarded-prefix", "x-forwarded-scheme", "x-forwarded-server", "x-forwarded-ssl", "x-forwarded"),
-        *("forwarded-for", "x-real-ip", "x-host", "x-original-host", "x-original-url", "x-rewrite-url"),
+        *("x-forwarded-path", "x-forwarded-protocol", "x-forwarded-uri", "forwarded-for", "x-real-ip"),
+        *("client-ip", "true-client-ip", "x-client-ip", "x-cluster-client-ip", "front-end-https"),
+        *("x-scheme", "x-url-scheme", "x-host", "x-http-host-override", "x-original-host"),
+        *("x-original-uri", "x-original-url", "x-rewrite-url"),
     }
 )
 """What a client can claim about itself or its target beside the request line: unkeyed, yet believed."""

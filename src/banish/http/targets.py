@@ -215,13 +215,9 @@ def resolve(base: Target, reference: str) -> Target | None:
         return None
     try:
         if authority is not None:
-            return Target(
-                scheme, parse_host(authority, scheme), normalise_path(path or "/"), _checked_query(query)
-            )
+            return Target(scheme, parse_host(authority, scheme), normalise_path(path or "/"), _checked_query(query))
         if not path:
-            return Target(
-                base.scheme, base.host, base.path, base.query if query is None else _checked_query(query)
-            )
+            return Target(base.scheme, base.host, base.path, base.query if query is None else _checked_query(query))
         if not path.startswith("/"):
             path = base.path[: base.path.rfind("/") + 1] + path if base.path != "*" else f"/{path}"
         return Target(base.scheme, base.host, normalise_path(path), _checked_query(query))

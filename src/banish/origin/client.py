@@ -14,7 +14,7 @@ Invariant: each connection taken is given back, left or closed, whatever is rais
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from banish.clock import Clock
 from banish.errors import ConnectFailed, OriginError, OriginTimeout, Truncated
@@ -175,16 +175,19 @@ class OriginGroup:
         head: RequestHead,
         body: AsyncIterator[bytes] | None,
         *,
+        trailers: Callable[[], Fields] | None = None,
         on_interim: OnInterim | None = None,
         expect_upgrade: bool = False,
     ) -> OriginResponse:
         """Send a request; the response, once its head is here. The body, if any, may still be on its way out.
 
+        `trailers` gives the trailer section of a chunked body, once that has ended.
+
         The caller closes the response, or reads it to its end. `on_interim` must not raise. Raises
         `OriginError`; `ValueError` for a head that cannot be sent; whatever `body` raises.
         """
         raw = encode_head(head, with_body=body is not None)
-        upload = None if body is None else Upload(head, body)
+        upload = None if body is None else Upload(head, body, trailers)
         repeatable = head.method in IDEMPOTENT_METHODS and body is None
         total_due = asyncio.get_running_loop().time() + self.timeouts.total_s
         fresh = False

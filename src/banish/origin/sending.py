@@ -10,9 +10,9 @@ Invariant: an encoded head has as many line ends as lines, whatever its parts he
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from banish.http.chunks import encode_chunk, encode_last_chunk
+from banish.http.fields import Fields
 from banish.http.messages import RequestHead
-
-LAST_CHUNK = b"0\r\n\r\n"
 
 
 def encode_head(head: RequestHead, *, with_body: bool) -> bytes:
@@ -35,9 +35,12 @@ def encode_head(head: RequestHead, *, with_body: bool) -> bytes:
 
 
 class Upload:
-    """The body of one request on its way out."""
+    """The body of one request on its way out. `trailers` is asked for its trailer section once it has ended."""
 
-    def __init__(self, head: RequestHead, body: AsyncIterator[bytes]) -> None:
+    def __init__(
+        self, head: RequestHead, body: AsyncIterator[bytes], trailers: Callable[[], Fields] | None = None
+    ) -> None:
+        self._trailers = trailers
         length = head.fields.get("content-length")
         self._left_bytes = None if length is None else int(length)
         self._body = body
@@ -51,7 +54,7 @@ class Upload:
             if not piece:
                 continue
             if self._left_bytes is None:
-                write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                write(encode_chunk(piece))
             else:
                 self._left_bytes -= len(piece)
                 if self._left_bytes < 0:
@@ -59,6 +62,6 @@ class Upload:
                 write(piece)
             await drain()
         if self._left_bytes is None:
-            write(LAST_CHUNK)
+            write(encode_last_chunk(None if self._trailers is None else self._trailers()))
         elif self._left_bytes:
             raise ValueError("the body of a request is shorter than its Content-Length")

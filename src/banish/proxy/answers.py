@@ -14,6 +14,9 @@ from banish.proxy.exchange import Answer
 from banish.store.bodies import Body, BodyReader, BodyState
 from banish.store.records import StoredResponse
 
+REACH_BYTES = 4 << 20
+"""How far ahead of what has come a range may begin and still be waited for: less than a second of a busy origin."""
+
 _IN_304 = frozenset({
     "age", "cache-control", "cdn-cache-control", "content-location", "content-security-policy", "date", "etag",
     "expires", "last-modified", "vary", "via",
@@ -33,7 +36,7 @@ def from_stored(
     size = _size(meta, body)
     if meta.content_range is not None:
         return _part_of_part(request, record, fields, outcome)
-    if request.method == "GET" and meta.status == 200 and "range" in request.fields and size is not None:
+    if request.method == "GET" and meta.status == 200 and "range" in request.fields and size:
         answer = _part(request, record, fields, size, outcome)
         if answer is not None:
             return answer
@@ -57,6 +60,18 @@ def _size(meta: Metadata, body: Body) -> int | None:
     return int(told) if told is not None and told.isdecimal() else None
 
 
+def within_reach(request: RequestHead, record: StoredResponse) -> bool:
+    """Whether a range of a body that is still being filled will be there soon, so that waiting beats asking."""
+    ranges = parse_range(request.fields.get("range") or "")
+    size = _size(record.meta, record.body)
+    if not ranges or record.body.state is BodyState.WHOLE:
+        return True
+    if size is None:  # the origin has not told the size: the answer would be the whole
+        return False
+    span = resolve(ranges[0], size)
+    return span is None or span[0] <= record.body.size + REACH_BYTES
+
+
 def _bytes(body: Body, start: int, end: int | None) -> bytes | BodyReader:
     if body.data is not None:
         return body.data if start == 0 and end is None else body.data[start:end]
@@ -64,7 +79,7 @@ def _bytes(body: Body, start: int, end: int | None) -> bytes | BodyReader:
 
 
 def _part(request: RequestHead, record: StoredResponse, fields: Fields, size: int, outcome: Outcome) -> Answer | None:
-    """206 or 416 from a whole stored response; None if the whole is to be sent."""
+    """206 or 416 from a whole stored response that is not empty; None if the whole is to be sent."""
     meta = record.meta
     ranges = parse_range(request.fields.get("range") or "")
     if ranges is None or len(ranges) != 1:  # several ranges may be ignored (RFC 9110 section 14.2)
@@ -75,6 +90,8 @@ def _part(request: RequestHead, record: StoredResponse, fields: Fields, size: in
     ):
         return None
     span = resolve(ranges[0], size)
+    if span is None and size == 0 and not ranges[0].first:
+        return None  # the first bytes of nothing: some clients ask so of everything, to bound what they get
     if span is None:
         unmet = fields.without(("content-type", "content-encoding", "etag", "last-modified"))
         return Answer(

@@ -33,6 +33,7 @@ import structlog
 
 from banish.edge.config import ClientTimeouts
 from banish.errors import BanishError, ClientError, LimitExceeded
+from banish.http.chunks import encode_chunk, encode_last_chunk, passable_trailers
 from banish.http.fields import Fields
 from banish.http.framing import Framing, FramingKind, request_framing
 from banish.http.gate import check_request_head
@@ -41,7 +42,7 @@ from banish.http.targets import request_target
 from banish.proxy.exchange import Answer, ConnectionInfo, Request, RequestBody
 from banish.proxy.tunnel import Relay
 from banish.proxy.unknown_methods import UnknownMethodParser
-from banish.proxy.wire import LAST_CHUNK, chunk, encode_head, encode_interim, refusal
+from banish.proxy.wire import encode_head, encode_interim, refusal
 from banish.store.bodies import BodyReader
 
 if TYPE_CHECKING:
@@ -292,7 +293,7 @@ class ClientConnection(asyncio.Protocol):
             self._reframed_whole = True
             return
         if self._receiving is not None:
-            self._receiving.end()
+            self._receiving.end(passable_trailers(Fields.decode(self._trailers or ())))
             if self._stage is Stage.BODY:
                 self._wait_for(Stage.ANSWER)
         self._begin_message()
@@ -496,14 +497,13 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write(head)
             head, data = b"", await reader.read()
         while data:
-            self._transport.write(head + (chunk(data) if chunked else data))
+            self._transport.write(head + (encode_chunk(data) if chunked else data))
             head = b""
             sent += len(data)
             await self._drained()
             data = await reader.read()
         if chunked:
-            trailers = answer.trailers() if answer.trailers is not None else None
-            head += LAST_CHUNK if trailers is None else b"0\r\n" + trailers.encode() + b"\r\n"
+            head += encode_last_chunk(None if answer.trailers is None else passable_trailers(answer.trailers()))
         if head:
             self._transport.write(head)
         return sent

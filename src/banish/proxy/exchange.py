@@ -55,6 +55,7 @@ class RequestBody:
         "ended",
         "length",
         "size",
+        "trailers",
     )
 
     def __init__(
@@ -74,6 +75,7 @@ class RequestBody:
         self.length = length
         self.ended = False
         self.size = 0
+        self.trailers = Fields()
 
     def feed(self, chunk: bytes) -> None:
         """Take a chunk from the parser."""
@@ -85,8 +87,9 @@ class RequestBody:
             self._pause()
         self._wake()
 
-    def end(self) -> None:
+    def end(self, trailers: Fields) -> None:
         """The body is whole."""
+        self.trailers = trailers
         self.ended = True
         self._wake()
 
@@ -199,8 +202,7 @@ class Answer:
     close: bool = False
     """Whether the connection must not be used again."""
     tunnel: Tunnel | None = None
-    trailers: Callable[[], Fields | None] | None = None
-    error: str = "-"
+    trailers: Callable[[], Fields] | None = None
 
     def close_body(self) -> None:
         """Want no more of the body. A fetch that nobody reads stops, unless it is worth keeping."""

@@ -183,10 +183,11 @@ class Fetcher:
             response.close()
 
     async def _send(self, fetch: Fetch, head: RequestHead) -> OriginResponse:
-        request = fetch.plan.request
+        request, body = fetch.plan.request, fetch.plan.request.body
         return await fetch.plan.site.origin.fetch(
             head,
-            aiter(request.body) if request.body is not None else None,
+            None if body is None else aiter(body),
+            trailers=None if body is None else lambda: body.trailers,
             on_interim=fetch.plan.pass_interim,
             expect_upgrade=request.upgrade,
         )

@@ -42,7 +42,7 @@ VARIANTS_PER_ROUTE_MAX = 64
 SPELLINGS_MAX = 4096
 """Spellings of inert field names remembered."""
 HEAD_BYTES_MAX = 8192
-"""Longer heads are left to the pipeline, which bounds them by its own limit."""
+"""Longer heads are left to the pipeline."""
 JOINED_BODY_BYTES_MAX = 262_144
 """Bodies up to this size are joined to the head for one write; larger ones go beside it (`writev`). Measured at
 64 KiB: joined 17.6 µs, writev 18.5, two writes 22.0, since a write is a system call and a packet at once."""
@@ -129,6 +129,8 @@ class HotTable:
         self.status_of = status_of
         self.touched = touched
         self.log: HitLog | None = None
+        self.head_bytes_max = HEAD_BYTES_MAX
+        self.fields_max = 100
         self._lanes: dict[str, Lane] = {}
         self._responses: dict[int, HotResponse] = {}
 
@@ -137,6 +139,11 @@ class HotTable:
         if listener not in self._lanes:
             self._lanes[listener] = Lane(self)
         return self._lanes[listener]
+
+    def bound(self, *, head_bytes_max: int, fields_max: int) -> None:
+        """Leave heads beyond these limits to the pipeline, which says what is wrong with them."""
+        self.head_bytes_max = min(head_bytes_max, HEAD_BYTES_MAX)
+        self.fields_max = fields_max
 
     def lanes(self) -> list["Lane"]:
         """Every lane: they carry the counts."""
@@ -215,7 +222,7 @@ class Lane:
 
     def answer(self, data: bytes, transport: asyncio.WriteTransport, info: ConnectionInfo) -> bool:
         """Write the answer to this head if a memo covers it; say whether that was so."""
-        if not self.routes or data[0] != _G or data[-4:] != b"\r\n\r\n" or len(data) > HEAD_BYTES_MAX:
+        if not self.routes or data[0] != _G or data[-4:] != b"\r\n\r\n" or len(data) > self._table.head_bytes_max:
             return False
         self._fields.clear()
         self._targets.clear()
@@ -237,7 +244,7 @@ class Lane:
         """The memo that covers the head just parsed, if every condition of one holds."""
         fields, targets = self._fields, self._targets
         # A request line, one line a name, and the blank line: nothing came twice, nothing was folded.
-        if len(targets) != 1 or data.count(b"\n") != len(fields) + 2:
+        if len(targets) != 1 or data.count(b"\n") != len(fields) + 2 or len(fields) > self._table.fields_max:
             return None
         target = targets[0]
         if not data.startswith(b"GET %b HTTP/1.1\r\n" % target):

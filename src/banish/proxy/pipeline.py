@@ -31,7 +31,7 @@ from banish.errors import BanishError, ClientError, OriginError
 from banish.http.fields import Fields
 from banish.http.hops import via_count
 from banish.http.messages import RequestHead
-from banish.proxy.answers import from_stored, in_304
+from banish.proxy.answers import from_stored, in_304, within_reach
 from banish.proxy.exchange import Answer, Request
 from banish.proxy.fetches import Fetch, Fetcher
 from banish.proxy.hot import HotResponse, HotTable, MemoKey
@@ -95,7 +95,7 @@ class Pipeline:
                 answer.first = answer.body.read_nowait()  # may raise, and nothing is sent yet
             return answer
         except ClientError as error:
-            return self._error(error.status, error, Forwarded.BYPASS, outcome=Outcome.REFUSED, close=error.close)
+            return self._error(error.status, error, None, outcome=Outcome.REFUSED, close=error.close)
         except OriginError as error:
             return self._error(error.status, error, Forwarded.MISS)
         except BanishError as error:
@@ -130,7 +130,10 @@ class Pipeline:
         if view is not None and view.bypassed:
             policy = msgspec.structs.replace(policy, bypass=True)
         if head.method == "OPTIONS" and head.fields.get("max-forwards") == "0":
-            return Answer(204, Fields.of([("Allow", "GET, HEAD, OPTIONS")]), Outcome.SYNTHETIC)
+            fields = Fields.of(
+                [("Allow", "GET, HEAD, OPTIONS"), ("Cache-Status", f"{self._node}; detail=max-forwards")]
+            )
+            return Answer(204, fields, Outcome.SYNTHETIC)
         if request.upgrade and not site.config.websocket:
             raise ClientError(501, "WebSocket is switched off for this site", close=False)
         extra = "".join([f"+{quote(value, safe='')}" for value in view.key_extra]) if view is not None else ""
@@ -196,9 +199,9 @@ class Pipeline:
 
     async def _fetch(self, plan: Plan, reason: Forwarded) -> Answer:
         """Join a fetch under way if one can serve this request, else start one."""
-        about_whole = "range" not in plan.head.fields or bool(plan.records)
-        share = plan.head.method == "GET" and not plan.policy.bypass and about_whole
-        if share and reason is not Forwarded.REQUEST:
+        may_join = plan.head.method == "GET" and not plan.policy.bypass
+        share = may_join and ("range" not in plan.head.fields or bool(plan.records))
+        if may_join and reason is not Forwarded.REQUEST:
             for _ in range(FETCHES_PER_REQUEST_MAX):
                 running = self._fetcher.joinable(plan.key, plan.request.arrived_index)
                 if running is None:
@@ -242,6 +245,8 @@ class Pipeline:
         if fetched.hides_error:
             return self._stored(plan, record, now, Outcome.STALE_ERROR, detail=f"origin-{fetched.status}")
         if not isinstance(decide(plan.head, [record.meta], now, plan.policy), Hit):
+            return None
+        if not within_reach(plan.head, record):
             return None
         status = cache_status(
             self._node, hit=False, fwd=Forwarded.STALE if fetched.revalidated else Forwarded.MISS,

@@ -71,6 +71,7 @@ class Edge:
         self.hot = HotTable(
             self.stamps, self.clock, node=config.node, status_of=self._hot_status, touched=self._touched
         )
+        self._bound_hot_table()
         self.store = MemoryStore(
             config.memory.budget_bytes,
             table=self.stamps,
@@ -169,6 +170,7 @@ class Edge:
         former, self._pipeline.runtimes = self._pipeline.runtimes, runtimes
         self.config = self._front.config = config
         self.hot.clear()
+        self._bound_hot_table()
         self.access_log.reopen()
         self._retired.append(former)
         asyncio.get_running_loop().call_later(RETIRED_S, self._close_retired, former)
@@ -215,6 +217,10 @@ class Edge:
     def _make_body(self, kept: bool, abandoned: Callable[[], None]) -> Body:
         limits = BodyLimits(memory_bytes_max=self.config.memory.body_memory_bytes)
         return Body.filling(self._spool, kept=kept, limits=limits, on_abandoned=abandoned)
+
+    def _bound_hot_table(self) -> None:
+        limits = self.config.limits
+        self.hot.bound(head_bytes_max=limits.request_head_bytes, fields_max=limits.request_fields)
 
     def _hot_status(self, ttl_s: int) -> bytes:
         return self._pipeline.hot_status(ttl_s)

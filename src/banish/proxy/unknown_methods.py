@@ -33,10 +33,7 @@ class Callbacks(Protocol):
 class UnknownMethodParser:
     """A request parser whose first message may have any method. To be fed from the message's first byte."""
 
-    done = False
-    leftover = b""
-
-    def __init__(self, callbacks: Callbacks, head_bytes_max: int = 0) -> None:
+    def __init__(self, callbacks: Callbacks) -> None:
         self._parser = httptools.HttpRequestParser(_Relay(callbacks, self._end_of_message))
         self._method: bytes | None = b""
         self._fed = False

@@ -11,13 +11,7 @@ from banish.http.fields import Fields
 from banish.http.messages import ResponseHead, Version, reason_phrase
 from banish.proxy.exchange import Answer
 
-LAST_CHUNK = b"0\r\n\r\n"
 _NO_LENGTH = frozenset({204, 304})
-
-
-def chunk(data: bytes) -> bytes:
-    """One chunk (RFC 9112 section 7.1)."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def encode_head(answer: Answer, *, keep: bool, chunked: bool, version: Version, switching: bool = False) -> bytes:
@@ -66,7 +60,7 @@ def error_answer(
             ("Cache-Status", cache_status),
         ]
     )
-    return Answer(status, fields, outcome, body=body, length=len(body), close=close, error=f"{error.code}: {error}")
+    return Answer(status, fields, outcome, body=body, length=len(body), close=close)
 
 
 def refusal(error: ClientError, node: str) -> Answer:
@@ -74,7 +68,7 @@ def refusal(error: ClientError, node: str) -> Answer:
     return error_answer(
         error.status,
         error,
-        cache_status=f"{node}; fwd=bypass; detail={error.code}",
+        cache_status=f"{node}; detail={error.code}",
         outcome=Outcome.REFUSED,
         close=error.close,
     )

@@ -57,6 +57,15 @@ class TestSelection:
         assert found == Forward(Forwarded.VARY_MISS, (tagged,))
         assert after(0, tagged, bare, request=get(("Foo", "2"))) == Hit(bare)
 
+    @pytest.mark.parametrize(
+        ("vary", "etag"),
+        [("Foo", 'W/"a"'), ("Foo", "damaged"), ("Accept-Encoding", '"a"'), ("Foo, Accept-Encoding", '"a"')],
+    )
+    def test_but_not_a_tag_that_other_variants_may_have_too(self, vary: str, etag: str) -> None:
+        variant = stored(cached("max-age=60", ("Vary", vary), ("ETag", etag)), get(("Accept-Encoding", "gzip")))
+        other = get(("Foo", "1"), ("Accept-Encoding", "br"))
+        assert after(0, variant, request=other) == Forward(Forwarded.VARY_MISS)
+
     def test_the_most_recent_of_several_is_used(self) -> None:
         older = stored(answer(("Date", http_date(-9)), ("Cache-Control", "max-age=600")))
         newer = stored(answer(DATE, ("Cache-Control", "max-age=5")))
@@ -216,6 +225,12 @@ class TestOriginFailure:
     def test_unless_the_response_forbids_it(self, value: str) -> None:
         meta = stored(cached(value, ("ETag", '"a"')))
         assert not stale_on_error(meta, NOW + 3, POLICY, get(), "unreachable")
+
+    def test_only_for_requests_that_select_it(self) -> None:
+        meta = stored(cached("max-age=60, stale-if-error=60", ("Vary", "Cookie")), get(("Cookie", "user=1")))
+        assert stale_on_error(meta, NOW + 61, POLICY, get(("Cookie", "user=1")), "unreachable")
+        assert not stale_on_error(meta, NOW + 61, POLICY, get(("Cookie", "user=2")), "unreachable")
+        assert not stale_on_error(meta, NOW, POLICY, get(), 503)
 
     def test_unless_the_client_insists(self) -> None:
         assert not stale_on_error(META, NOW + 61, POLICY, asking("no-cache"), "unreachable")

@@ -134,9 +134,7 @@ def test_equal_lengths_pass_for_one_only_under_lenient(lines: Lines) -> None:
 
 @pytest.mark.parametrize("lines", [[], [("Content-Length", "5")], [("Transfer-Encoding", "chunked")]])
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("HEAD", 404), ("GET", 304)])
-def test_answers_to_head_and_304_announce_bodies_that_do_not_follow(
-    lines: Lines, method: str, status: int
-) -> None:
+def test_answers_to_head_and_304_announce_bodies_that_do_not_follow(lines: Lines, method: str, status: int) -> None:
     assert of_response(lines, method=method, status=status) == NO_BODY
 
 

@@ -19,9 +19,7 @@ def refusal(
     return None
 
 
-def check_response(
-    *lines: tuple[str, str], status: int = 200, reason: str = "OK", version: str = "1.1"
-) -> None:
+def check_response(*lines: tuple[str, str], status: int = 200, reason: str = "OK", version: str = "1.1") -> None:
     check_response_head(ResponseHead(status, Fields.of(lines), reason), version)
 
 

@@ -68,9 +68,7 @@ def test_positions_of_any_length_are_read_without_trouble() -> None:
         (None, 0, None),
     ],
 )
-def test_resolves_against_ten_bytes(
-    first: int | None, last: int | None, expected: tuple[int, int] | None
-) -> None:
+def test_resolves_against_ten_bytes(first: int | None, last: int | None, expected: tuple[int, int] | None) -> None:
     assert resolve(ByteRange(first, last), 10) == expected
 
 
