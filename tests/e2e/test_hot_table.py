@@ -13,7 +13,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from tests.support import Client, Closed, Pace, Play, Response, Stage, answered, request, run_scene, stage
+from tests.support import Client, Closed, Pace, Play, Response, Stage, answered, chunks, request, run_scene, stage
 
 from banish.edge.config import Memory
 from banish.testing.origin import Wire
@@ -546,6 +546,8 @@ def test_what_is_evicted_is_forgotten(play: Play) -> None:
 
 # --- what is stored
 
+TRAILED = chunks(b"x", trailers=["X-Sum: 1"])
+
 
 @pytest.mark.parametrize(
     "raw",
@@ -562,12 +564,12 @@ def test_what_is_evicted_is_forgotten(play: Play) -> None:
         answered(b"x", "Cache-Control: max-age=60", "Age: 59"),
         answered(b"x", "Cache-Control: max-age=60", "Age: 61"),
         answered(b"x", "Cache-Control: max-age=60", "Cache-Status: inner; hit"),
-        answered(b"x", "Cache-Control: max-age=60", "Link: <a>", "Link: <b>", "X: \xe9".encode("latin-1").decode("latin-1")),
+        answered(b"x", "Cache-Control: max-age=60", "Link: <a>", "Link: <b>"),
         answered(b"x", "Cache-Control: max-age=60", "Accept-Ranges: none"),
         answered(b"x", "Cache-Control: private=\"x\", max-age=60", "X: secret"),
         answered(b"x", "Cache-Control: no-cache=\"x\", max-age=60", "X: secret"),
         answered(b"x", "CDN-Cache-Control: max-age=60", "Cache-Control: no-store"),
-        b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n" + TRAILED,
         answered(b"par", "Cache-Control: max-age=60", "Content-Range: bytes 0-2/9", status="206 Partial Content"),
         answered(b"x", "Cache-Control: max-age=60, immutable"),
         answered(b"x", "Expires: Tue, 14 Nov 2023 22:14:20 GMT", DATE),
@@ -596,13 +598,37 @@ def test_stored_responses_of_every_kind(raw: bytes) -> None:
 # --- anything at all
 
 LINES = [
-    "User-Agent: x", "user-agent: y", "Accept-Encoding: gzip", "accept-encoding: br", "ACCEPT-ENCODING: gzip, br",
-    "Accept-Language: de", "Cookie: a=b", "X-Custom: 1", "x-custom: 2", 'If-None-Match: "1"', 'if-none-match: "1"',
-    'If-None-Match: W/"1"', "If-None-Match: *", "Range: bytes=0-1", "Cache-Control: no-cache", "cache-control: max-age=3",
-    "Pragma: no-cache", "Authorization: x", "Connection: keep-alive", "connection: Keep-Alive", "Connection: close",
-    "TE: trailers", "X-Random: y", "Via: 1.1 x", "If-Modified-Since: Tue, 14 Nov 2023 22:13:20 GMT", "Content-Length: 0",
-    "If-Match: \"1\"", "X-HTTP-Method-Override: PUT", "Cache-Control: only-if-cached", "Cache-Control: max-stale",
-]  # fmt: skip
+    "User-Agent: x",
+    "user-agent: y",
+    "Accept-Encoding: gzip",
+    "accept-encoding: br",
+    "ACCEPT-ENCODING: gzip, br",
+    "Accept-Language: de",
+    "Cookie: a=b",
+    "X-Custom: 1",
+    "x-custom: 2",
+    'If-None-Match: "1"',
+    'if-none-match: "1"',
+    'If-None-Match: W/"1"',
+    "If-None-Match: *",
+    "Range: bytes=0-1",
+    "Cache-Control: no-cache",
+    "cache-control: max-age=3",
+    "Pragma: no-cache",
+    "Authorization: x",
+    "Connection: keep-alive",
+    "connection: Keep-Alive",
+    "Connection: close",
+    "TE: trailers",
+    "X-Random: y",
+    "Via: 1.1 x",
+    "If-Modified-Since: Tue, 14 Nov 2023 22:13:20 GMT",
+    "Content-Length: 0",
+    'If-Match: "1"',
+    "X-HTTP-Method-Override: PUT",
+    "Cache-Control: only-if-cached",
+    "Cache-Control: max-stale",
+]
 TARGETS = ["/a", "/a", "/a?", "/%61", "/b", "/vary", "/vary2", "/short", "/missing", "/moved", "http://site.example/a"]
 HOSTS = ["site.example", "site.example", "site.example", "SITE.example", "site.example:80", "other.example"]
 
@@ -620,17 +646,17 @@ def test_any_sequence_of_requests_times_and_purges(seed: int) -> None:
         origin.respond("/moved", status=301, headers=[("Cache-Control", "max-age=60"), ("Location", "/a")])
         await by_fields(twin, "/vary", "Accept-Encoding")
         await by_fields(twin, "/vary2", "X-Custom", "Accept-Language", control="max-age=5")
-        for _ in range(150):
+        for _ in range(250):
             chance = rng.random()
             target, host = rng.choice(TARGETS), rng.choice(HOSTS)
             lines = rng.sample(LINES, rng.choice((0, 0, 0, 1, 1, 2, 3)))
-            if chance < 0.85:
+            if chance < 0.9:
                 await twin.send(request("GET", target, *lines, host=host))
-            elif chance < 0.9:
-                await twin.send(request("HEAD", target, *lines, host=host), "HEAD")
             elif chance < 0.93:
+                await twin.send(request("HEAD", target, *lines, host=host), "HEAD")
+            elif chance < 0.945:
                 await twin.send(request("POST", target, host=host))
-            elif chance < 0.94:
+            elif chance < 0.95:
                 twin.stage.edge.reload(twin.stage.edge.config)
             else:
                 twin.stage.clock.advance(rng.choice((0.3, 1.0, 2.5, 10.0, 61.0)))

@@ -320,8 +320,13 @@ RANGES = {
 }
 
 
-@pytest.mark.parametrize("path", ["/style.css", "/picture.bin", "/large.bin", "/empty.txt"])
-@pytest.mark.parametrize("byte_range", RANGES.values(), ids=RANGES)
+@pytest.mark.parametrize(
+    ("path", "byte_range"),
+    [
+        *itertools.product(["/style.css", "/picture.bin", "/large.bin"], RANGES.values()),
+        *[("/empty.txt", RANGES[name]) for name in ("first", "suffix")],
+    ],
+)
 @pytest.mark.parametrize("stored", [False, True], ids=["unseen", "stored"])
 def test_a_range_is_the_same(nginx_pair: Pair, path: str, byte_range: str, stored: bool) -> None:
     url = nginx_pair.unseen(path)

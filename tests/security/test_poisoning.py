@@ -5,10 +5,11 @@ readers may take one request for two resources.
 import gzip
 
 import pytest
+from tests.support import Play, Stage, answered, request
 
 from banish.caching.policy import CachePolicy
+from banish.edge.config import Memory
 from banish.testing.origin import Wire
-from tests.support import Play, Stage, answered, request
 
 FRESH = "Cache-Control: max-age=60"
 EVIL = "evil.example"
@@ -251,7 +252,7 @@ def test_hosts_share_nothing(play: Play) -> None:
             (await stage.get("/a", host=host)).body for host in ("site.example", "evil.example", "site.example:81")
         ]
         assert len(set(bodies)) == 3
-        for host, body in zip(("SITE.example", "evil.example.", "site.example:081"[:-3] + "81"), bodies, strict=True):
+        for host, body in zip(("SITE.example", "evil.example.", "Site.Example:81"), bodies, strict=True):
             response = await stage.get("/a", host=host)
             assert (response.hit, response.body) == (True, body)
 
@@ -380,17 +381,12 @@ def test_variants_without_end_do_not_fill_the_store(play: Play) -> None:
 
 def test_urls_without_end_stay_within_the_budget(play: Play) -> None:
     async def scene(stage: Stage) -> None:
-        from banish.edge.config import Memory
-
-        assert isinstance(stage.edge.config.memory, Memory)
         stage.origin.respond("/a", body=b"a" * 1000, headers=[("Cache-Control", "max-age=60")])
         async with stage.client() as client:
             for at in range(1500):
                 assert (await client.get(f"/a?{at}")).status == 200
         assert stage.edge.store.memory_bytes <= 1 << 20
         assert len(stage.edge.store) < 1500
-
-    from banish.edge.config import Memory
 
     play(scene, memory=Memory(budget_bytes=1 << 20, spool_bytes=0))
 

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-
 from tests.support import PACES, Closed, Pace, Play, Stage, answered, request, tiny_limits, tiny_timeouts
 
 WAITS = tiny_timeouts(head_s=5, body_s=5, idle_s=5, write_s=5)

@@ -90,8 +90,6 @@ def _part(request: RequestHead, record: StoredResponse, fields: Fields, size: in
     ):
         return None
     span = resolve(ranges[0], size)
-    if span is None and size == 0 and not ranges[0].first:
-        return None  # the first bytes of nothing: some clients ask so of everything, to bound what they get
     if span is None:
         unmet = fields.without(("content-type", "content-encoding", "etag", "last-modified"))
         return Answer(

@@ -14,7 +14,7 @@
       body    a request body is wanted    → 408, closed
       answer  we are at work              → no deadline of the client's
       write   the client does not read    → aborted
-      linger  the last answer is out      → closed
+      linger  the last answer is written  → aborted
 
 Not here: what the answer is (`pipeline.py`), its bytes on the wire (`wire.py`).
 """
@@ -53,8 +53,8 @@ PIECE_BYTES = 16384
 DISCARD_BODY_BYTES = 65536
 """A request body nobody wanted is read up to this much to keep the connection; past it the connection closes."""
 FAR_S = 86400.0
-LINGER_S = 5.0
-"""How long a client may take to notice the end of a connection on which it still sends."""
+LINGER_S = 30.0
+"""How long a client may take to read what is left of the last answer, and to end its half."""
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 """SO_LINGER for no time at all: close sends RST."""
 _FRAMING_NAMES = (b"content-length", b"transfer-encoding")
@@ -163,17 +163,15 @@ class ClientConnection(asyncio.Protocol):
 
     def expire(self) -> None:
         """The wheel's call: the client was waited for long enough."""
-        if self._transport.is_closing():
-            return
         self._front.client_timeouts.add(self._stage)
         match self._stage:
-            case Stage.IDLE | Stage.LINGER:
-                self._transport.close()
+            case Stage.IDLE:
+                self._close()
             case Stage.HEAD:
                 self._refuse(ClientError(408, "the request head did not arrive in time"))
             case Stage.BODY if self._receiving is not None:
                 self._receiving.fail(ClientError(408, "the request body did not arrive in time"))
-            case Stage.WRITE:
+            case Stage.WRITE | Stage.LINGER:
                 self._transport.abort()
             case _:
                 self._wait_for(Stage.ANSWER)
@@ -181,13 +179,15 @@ class ClientConnection(asyncio.Protocol):
     def drain(self) -> None:
         """The edge is going away: close now if nothing is going on, else after the answer at work."""
         if self._quiet:
-            self._transport.close()
+            self._close()
 
     def abort(self) -> None:
         """Drop the connection as it is."""
         self._transport.abort()
 
     def _wait_for(self, stage: Stage) -> None:
+        if self._writable is not None and stage not in (Stage.WRITE, Stage.LINGER):
+            return  # whatever else may be waited for, it is the client's reading that holds things up
         self._stage = stage
         self._front.wheel.watch(self, _bound_s(self._front.config.timeouts, stage))
 
@@ -195,7 +195,7 @@ class ClientConnection(asyncio.Protocol):
         """Nothing is at work: wait for the next message, or for the rest of a head."""
         self._quiet = not (self._began or self._unparsed or self._deaf or self._writable is not None)
         if self._quiet and self._front.draining:
-            self._transport.close()
+            self._close()
         elif not self._began:
             self._wait_for(Stage.IDLE)
         elif self._stage is not Stage.HEAD:  # its deadline is for the whole head, however it drips in
@@ -536,7 +536,7 @@ class ClientConnection(asyncio.Protocol):
         over = self._ended or (self._receiving is None and not self._unparsed and not self._deaf)
         self._deaf = True
         if over or not self._transport.can_write_eof() or self._transport.is_closing():
-            self._transport.close()
+            self._close()
             return
         try:
             self._transport.write_eof()
@@ -544,6 +544,12 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
             return
         self._resume_reading()
+        self._wait_for(Stage.LINGER)
+
+    def _close(self) -> None:
+        """Close once what is written has been read; not for ever."""
+        self._quiet = False
+        self._transport.close()
         self._wait_for(Stage.LINGER)
 
     def _reset(self) -> None:
@@ -566,7 +572,7 @@ class ClientConnection(asyncio.Protocol):
         self._resume_reading()
         sent = await relay.run()
         self._front.answered(request, answer, sent)
-        self._transport.close()
+        self._close()
 
     async def _drained(self) -> None:
         if self._writable is not None:

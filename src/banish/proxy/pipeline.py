@@ -243,6 +243,8 @@ class Pipeline:
         if not self._unpurged(record, plan.request.arrived_index):
             return None
         if fetched.hides_error:
+            if not stale_on_error(record.meta, now, plan.policy, plan.head, fetched.status):
+                return None
             return self._stored(plan, record, now, Outcome.STALE_ERROR, detail=f"origin-{fetched.status}")
         if not isinstance(decide(plan.head, [record.meta], now, plan.policy), Hit):
             return None
