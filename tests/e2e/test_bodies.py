@@ -198,6 +198,75 @@ def test_a_request_with_credentials_does_not_join_or_feed_others(play: Play) -> 
     play(scene)
 
 
+@pytest.mark.parametrize("line", ["Authorization: Basic eA==", "Cache-Control: no-store", "X-HTTP-Method: PUT"])
+def test_one_odd_request_does_not_end_sharing_for_the_rest(line: str, play: Play) -> None:
+    """Else anybody could let a crowd through to the origin, whenever they liked."""
+
+    async def scene(stage: Stage) -> None:
+        gate = asyncio.Event()
+        stage.origin.play("/a", answered(b"odd", FRESH))
+        await stage.get("/a", line)
+        stage.origin.play_always("/a", gate, answered(b"all", FRESH))
+        asked = ask(stage, 20)
+        await stage.arrived(20)
+        gate.set()
+        assert {response.body for response in await gather(*asked)} == {b"all"}
+        assert len(stage.origin.requests) == 2
+
+    play(scene)
+
+
+@pytest.mark.parametrize("line", ["Authorization: Basic eA==", "Cache-Control: no-store"])
+def test_an_odd_request_in_flight_does_not_end_sharing_for_the_rest(line: str, play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        first, gate = asyncio.Event(), asyncio.Event()
+        stage.origin.play("/a", first, answered(b"odd", FRESH))
+        odd = asyncio.ensure_future(stage.get("/a", line))
+        await stage.origin.wait_for(1)
+        stage.origin.play_always("/a", gate, answered(b"all", FRESH))
+        asked = ask(stage, 20)
+        await stage.arrived(21)
+        first.set()
+        await stage.origin.wait_for(2)
+        gate.set()
+        assert {response.body for response in await gather(*asked)} == {b"all"}
+        assert (await odd).body == b"odd"
+        assert len(stage.origin.requests) <= 3
+
+    play(scene)
+
+
+def test_the_clients_own_condition_on_a_miss(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.origin.play("/a", answered(b"hello", FRESH, 'ETag: "1"'))
+        assert (await stage.get("/a", 'If-None-Match: "1"')).status == 304
+        whole = await stage.get("/a")
+        assert (whole.status, whole.body, whole.hit) == (200, b"hello", True)
+        stage.origin.play("/b", answered(b"mine", NO_STORE, 'ETag: "1"'))
+        await stage.get("/b")
+        stage.origin.play("/b", head(NO_STORE, 'ETag: "1"', status="304 Not Modified"))
+        assert (await stage.get("/b", 'If-None-Match: "1"')).status == 304
+        stage.origin.play("/b", answered(b"mine", NO_STORE, 'ETag: "1"'))
+        assert (await stage.get("/b")).body == b"mine"
+
+    play(scene)
+
+
+def test_a_304_to_someone_elses_question_reaches_nobody(play: Play) -> None:
+    """An origin that answers 304 where nothing was asked about leaves nothing to answer from."""
+
+    async def scene(stage: Stage) -> None:
+        stage.origin.play("/a", answered(b"old", FRESH, 'ETag: "1"'))
+        await stage.get("/a")
+        stage.clock.advance(61)
+        stage.origin.play("/a", head(FRESH, 'ETag: "2"', status="304 Not Modified"))
+        stage.origin.play("/a", answered(b"new", FRESH, 'ETag: "2"'))
+        response = await stage.get("/a")
+        assert (response.status, response.body) == (200, b"new")
+
+    play(scene)
+
+
 def test_who_joins_late_gets_the_whole_body(play_on_both: Play) -> None:
     async def scene(stage: Stage) -> None:
         gate = asyncio.Event()

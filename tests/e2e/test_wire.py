@@ -167,6 +167,19 @@ def test_a_late_parse_error_never_replaces_the_answer_to_an_earlier_message(play
     play_on_both(scene)
 
 
+def test_pipelined_requests_before_the_end_of_a_client_are_all_answered(play_on_both: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.origin.respond("/a", body=b"a", headers=[("Cache-Control", "max-age=60")])
+        async with stage.client() as client:
+            await client.send(request("GET", "/a") * 1000)
+            client.shut()
+            for _ in range(1000):
+                assert (await client.response()).body == b"a"
+            assert await client.closed()
+
+    play_on_both(scene)
+
+
 def test_a_pipelined_post_waits_for_the_get_before_it(play: Play) -> None:
     async def scene(stage: Stage) -> None:
         gate = asyncio.Event()
@@ -266,6 +279,17 @@ def test_safe_methods_invalidate_nothing(play: Play) -> None:
             await client.ask("OPTIONS", "/a")
             await client.ask("PROPFIND", "/a")
             assert (await client.get("/a")).hit
+
+    play(scene)
+
+
+def test_a_length_of_zero_is_no_body(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.origin.respond("/a", body=b"a", headers=[("Cache-Control", "max-age=60")])
+        for _ in range(3):
+            response = await stage.get("/a", "Content-Length: 0")
+            assert response.body == b"a"
+        assert response.hit
 
     play(scene)
 
@@ -396,6 +420,27 @@ def test_the_rest_of_a_small_body_nobody_wanted_is_read_off(play: Play) -> None:
                 assert (await client.get("/b")).body == b"b"
 
     play(scene)
+
+
+@pytest.mark.parametrize("coding", ["Content-Length: 20", "Transfer-Encoding: chunked"])
+def test_an_early_answer_on_a_kept_connection_mixes_up_nothing(coding: str, play_on_both: Play) -> None:
+    """The origin answers, keeps its connection and never reads the body: that connection is spent."""
+
+    async def scene(stage: Stage) -> None:
+        stage.origin.play_always("/a", answered(b"no", NO_STORE, status="403 Forbidden"), read_body=False)
+        stage.origin.respond("/b", body=b"b")
+        for _ in range(3):
+            async with stage.client() as client:
+                await client.send(request("POST", "/a", coding) + (b"5\r\n" if "chunked" in coding else b""))
+                response = await client.response()
+                assert (response.status, response.body) == (403, b"no")
+                if response["connection"] != "close":
+                    await client.send(b"GET /smuggled HTTP/1"[:20])
+                    assert (await client.get("/b")).body == b"b"
+            assert (await stage.get("/b")).body == b"b"
+        assert {target for _, target in stage.seen()} == {"/a", "/b"}
+
+    play_on_both(scene)
 
 
 def test_a_client_that_leaves_in_its_body_leaves_nothing_whole_at_the_origin(play: Play) -> None:
@@ -630,6 +675,58 @@ def test_bytes_sent_before_the_switch_reach_the_tunnel(play: Play) -> None:
             assert (await client.response()).status == 101
             assert await got == b"early later"
             assert await client.rest() == b""
+
+    play(scene)
+
+
+def test_a_websocket_behind_another_request_waits_for_its_turn(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        gate, switch = asyncio.Event(), asyncio.Event()
+        got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        early = request("GET", "/smuggled")
+
+        async def read(wire: Wire) -> None:
+            got.set_result(await wire.reader.readexactly(len(early) + 6))
+
+        stage.origin.play("/slow", gate, answered(b"slow", NO_STORE))
+        stage.origin.play("/ws", switch, SWITCH, read, CLOSE)
+        async with stage.client() as client:
+            await client.send(request("GET", "/slow") + request("GET", "/ws", *WEBSOCKET) + early)
+            await stage.origin.wait_for(1)
+            gate.set()
+            assert (await client.response()).body == b"slow"
+            await stage.origin.wait_for(2)
+            await client.send(b" later")
+            await stage.arrived(1)
+            switch.set()
+            assert (await client.response()).status == 101
+            assert await got == early + b" later"
+            assert await client.rest() == b""
+        assert stage.seen() == [("GET", "/slow"), ("GET", "/ws")]
+
+    play(scene)
+
+
+def test_a_refused_websocket_behind_another_request_leaves_http(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.origin.respond("/a", body=b"a", headers=[("Cache-Control", "no-store")])
+        stage.origin.play_always("/ws", answered(b"no", NO_STORE, status="403 Forbidden"))
+        async with stage.client() as client:
+            ask = request("GET", "/a") + request("GET", "/ws", *WEBSOCKET) + request("GET", "/a")
+            await client.send(ask + ask)
+            for body in (b"a", b"no", b"a", b"a", b"no", b"a"):
+                assert (await client.response()).body == body
+        assert len(stage.seen()) == 6
+
+    play(scene)
+
+
+def test_a_switch_to_another_protocol_than_asked_is_refused(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.origin.play("/ws", SWITCH.replace(b"Upgrade: websocket", b"Upgrade: h2c"), STALL)
+        async with stage.client() as client:
+            await client.send(request("GET", "/ws", *WEBSOCKET))
+            assert (await client.response()).status == 502
 
     play(scene)
 

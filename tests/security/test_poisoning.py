@@ -123,6 +123,24 @@ def test_what_a_cookie_or_credential_brought_is_not_shared_unless_the_origin_say
     play(scene)
 
 
+@pytest.mark.parametrize("name", ["X-Custom", "Accept", "Accept-Language", "User-Agent", "Accept-Encoding", "TE"])
+def test_a_selecting_field_that_connection_takes_off_selects_nothing(name: str, play: Play) -> None:
+    """The origin did not see it, so its answer must not become the variant of those who send it."""
+
+    async def scene(stage: Stage) -> None:
+        async def vary(wire: Wire) -> None:
+            sent = stage.origin.requests[-1].fields.get(name.lower()) or "nothing"
+            wire.writer.write(answered(f"for {sent}".encode(), FRESH, f"Vary: {name}"))
+
+        stage.origin.play_always("/a", vary)
+        await stage.get("/a", f"{name}: gold", f"Connection: {name}")
+        response = await stage.get("/a", f"{name}: gold")
+        assert response.body == (b"for gold" if name != "TE" else b"for nothing")
+        assert (await stage.get("/a")).body == b"for nothing"
+
+    play(scene)
+
+
 def test_dropped_parameters_do_not_reach_the_origin_of_what_is_shared(play: Play) -> None:
     async def scene(stage: Stage) -> None:
         mirror(stage, "/a")

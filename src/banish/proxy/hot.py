@@ -39,6 +39,10 @@ ROUTES_PER_RESPONSE_MAX = 8
 """Spellings of one URL that may lead to one response."""
 VARIANTS_PER_ROUTE_MAX = 64
 """Combinations of selecting values that one route remembers."""
+HOSTS_MAX = 10_000
+"""Hosts of which one object is shared."""
+RESPONSE_BYTES, ROUTE_BYTES, CHOICE_BYTES = 370, 280, 250
+"""What a memo costs in memory: its response, each key that leads there, and the choice where fields select."""
 SPELLINGS_MAX = 4096
 """Spellings of inert field names remembered."""
 HEAD_BYTES_MAX = 8192
@@ -66,27 +70,21 @@ _G = ord("G")
 
 
 class HotResponse(msgspec.Struct, gc=False):
-    """One stored response, ready to be written.
-
-    `prefix` is the head up to where Age goes. `born` is the moment at which its age was zero.
-    """
+    """One stored response, ready to be written. `head` and `head_304` hold for `second`, and are made on demand."""
 
     record: StoredResponse
-    prefix: bytes
-    prefix_304: bytes
     body: bytes
     etag: bytes | None
-    born: float
-    expires: float
     valid_until: float
     second: int = -1
     head: bytes = b""
     head_304: bytes = b""
-    routes: list[tuple[bytes, bytes]] = msgspec.field(default_factory=list)
+    routes: tuple["MemoKey", ...] = ()
+    charged_bytes: int = 0
 
 
-class Route(msgspec.Struct, gc=False):
-    """Where a (host, target) leads: by the raw values of the selecting fields, lower-case names in order."""
+class Choice(msgspec.Struct, gc=False):
+    """Where a (host, target) leads if fields select: by their raw values. Names are in lower case."""
 
     selecting: tuple[bytes, ...]
     variants: dict[tuple[bytes | None, ...], HotResponse]
@@ -102,6 +100,12 @@ class MemoKey(NamedTuple):
     selecting: tuple[bytes, ...] = ()
     values: tuple[bytes | None, ...] = ()
 
+    @property
+    def memory_bytes(self) -> int:
+        """About what it costs to remember this key and its way to a response (CPython 3.11, measured)."""
+        selected = sum([len(value or b"") + 40 for value in self.values])
+        return ROUTE_BYTES + len(self.target) + (CHOICE_BYTES + selected if self.selecting else 0)
+
 
 class HitLog(Protocol):
     """Told of each hot hit when access logging is on."""
@@ -112,7 +116,12 @@ class HitLog(Protocol):
 
 
 class HotTable:
-    """All memos of one edge, a lane for each listener."""
+    """All memos of one edge, a lane for each listener.
+
+    `make_head` gives the head of a hit, with status 200 or 304, as it is at a moment. `charge` is told of memory
+    taken and given back, so that the store's budget covers it. `touch` is told, at most once a second for each
+    response, that it was asked for.
+    """
 
     def __init__(
         self,
@@ -120,19 +129,22 @@ class HotTable:
         clock: Clock,
         *,
         node: str,
-        status_of: Callable[[int], bytes],
-        touched: Callable[[StoredResponse], None] = lambda record: None,
+        make_head: Callable[[StoredResponse, float, int], bytes],
+        charge: Callable[[StoredResponse, int], None] = lambda record, n_bytes: None,
+        touch: Callable[[StoredResponse], None] = lambda record: None,
     ) -> None:
         self.stamps = stamps
         self.clock = clock
         self.node = node
-        self.status_of = status_of
-        self.touched = touched
+        self.make_head = make_head
+        self.touch = touch
+        self._charge = charge
         self.log: HitLog | None = None
         self.head_bytes_max = HEAD_BYTES_MAX
         self.fields_max = 100
         self._lanes: dict[str, Lane] = {}
         self._responses: dict[int, HotResponse] = {}
+        self._hosts: dict[bytes, bytes] = {}
 
     def lane(self, listener: str) -> "Lane":
         """The lane for connections of this listener."""
@@ -149,48 +161,70 @@ class HotTable:
         """Every lane: they carry the counts."""
         return list(self._lanes.values())
 
-    def publish(self, key: MemoKey, record: StoredResponse, make: Callable[[], HotResponse]) -> None:
-        """Remember that requests under this key get this record. `make` is called if that is news."""
+    def publish(self, key: MemoKey, record: StoredResponse, valid_until: float) -> None:
+        """Remember that requests under this key get this record, until that moment or a purge."""
+        data, meta = record.body.data, record.meta
+        assert data is not None, "only what is whole in memory can be hot"
         response = self._responses.get(id(record))
         if response is None:
-            response = self._responses[id(record)] = make()
-        routes = self.lane(key.listener).routes
-        place = (key.host, key.target)
-        route = routes.get(place)
-        if route is None or route.selecting != key.selecting:
-            if len(response.routes) >= ROUTES_PER_RESPONSE_MAX:
-                return
-            route = routes[place] = Route(key.selecting, {})
-            response.routes.append(place)
-            if len(routes) > ROUTES_MAX:
-                del routes[next(iter(routes))]
-        if route.variants.get(key.values) is not response:
-            if len(route.variants) >= VARIANTS_PER_ROUTE_MAX:
-                del route.variants[next(iter(route.variants))]
-            route.variants[key.values] = response
-            if place not in response.routes:
-                response.routes.append(place)
+            etag = meta.etag.encode("latin-1") if meta.etag is not None and meta.status == 200 else None
+            response = self._responses[id(record)] = HotResponse(record, data, etag, valid_until)
+            head_bytes = sum([len(name) + len(value) + 4 for name, value in meta.fields])
+            self._pay(response, RESPONSE_BYTES + head_bytes)
+        if key in response.routes or len(response.routes) >= ROUTES_PER_RESPONSE_MAX:
+            return
+        self._lead(key._replace(host=self._shared_host(key.host)), response)
+        self._pay(response, key.memory_bytes)
+
+    def _lead(self, key: MemoKey, response: HotResponse) -> None:
+        """Make a key lead to a response, in the place of whatever it led to."""
+        routes, place = self.lane(key.listener).routes, (key.host, key.target)
+        if not key.selecting:
+            routes[place] = response
+        else:
+            choice = routes.get(place)
+            if not isinstance(choice, Choice) or choice.selecting != key.selecting:
+                choice = routes[place] = Choice(key.selecting, {})
+            if len(choice.variants) >= VARIANTS_PER_ROUTE_MAX:
+                del choice.variants[next(iter(choice.variants))]
+            choice.variants[key.values] = response
+        if len(routes) > ROUTES_MAX:
+            del routes[next(iter(routes))]
+        response.routes = (*response.routes, key)
+
+    def _shared_host(self, host: bytes) -> bytes:
+        """One object for equal hosts: every memo of a site has the same."""
+        if len(self._hosts) >= HOSTS_MAX:
+            self._hosts.clear()
+        return self._hosts.setdefault(host, host)
+
+    def _pay(self, response: HotResponse, n_bytes: int) -> None:
+        response.charged_bytes += n_bytes
+        self._charge(response.record, n_bytes)  # may evict, this very record too: then it is unpublished by now
 
     def unpublish(self, record: StoredResponse) -> None:
         """Forget whatever leads to this record: it was evicted, replaced or purged."""
         response = self._responses.pop(id(record), None)
         if response is None:
             return
-        for lane in self._lanes.values():
-            for key in response.routes:
-                route = lane.routes.get(key)
-                if route is None:
-                    continue
-                for values in [v for v, known in route.variants.items() if known is response]:
-                    del route.variants[values]
-                if not route.variants:
-                    del lane.routes[key]
+        for key in response.routes:
+            routes, place = self.lane(key.listener).routes, (key.host, key.target)
+            found = routes.get(place)
+            if isinstance(found, Choice):
+                if found.variants.get(key.values) is response:
+                    del found.variants[key.values]
+                if not found.variants:
+                    del routes[place]
+            elif found is response:
+                del routes[place]
 
     def clear(self) -> None:
         """Forget everything: rules, hooks or state of the edge have changed."""
-        self._responses.clear()
         for lane in self._lanes.values():
             lane.routes.clear()
+        forgotten, self._responses = self._responses, {}
+        for response in forgotten.values():
+            self._charge(response.record, -response.charged_bytes)
 
     def __len__(self) -> int:
         return len(self._responses)
@@ -201,7 +235,7 @@ class Lane:
     whole messages, so it stands between messages whenever it is used."""
 
     def __init__(self, table: HotTable) -> None:
-        self.routes: dict[tuple[bytes, bytes], Route] = {}
+        self.routes: dict[tuple[bytes, bytes], HotResponse | Choice] = {}
         self.hits = 0
         self.hit_bytes = 0
         self._table = table
@@ -254,13 +288,15 @@ class Lane:
             host = fields.get(b"host", b"")
         elif b"host" in fields:
             return None
-        route = self.routes.get((host, target))
-        if route is None or fields.get(b"Connection", b"keep-alive") != b"keep-alive":
+        found = self.routes.get((host, target))
+        if found is None or fields.get(b"Connection", b"keep-alive") != b"keep-alive":
             return None
         if not fields.keys() <= self._known and not self._sort(fields):
             return None
-        values = self._select(route.selecting) if route.selecting else ()
-        return None if values is None else route.variants.get(values)
+        if isinstance(found, HotResponse):
+            return found
+        values = self._select(found.selecting)
+        return None if values is None else found.variants.get(values)
 
     def _sort(self, fields: dict[bytes, bytes]) -> bool:
         """Sort the spellings not known: remember the inert ones; False if any field is for the pipeline."""
@@ -311,15 +347,21 @@ class Lane:
             return False
         second = int(now)
         if response.second != second:
-            self._render(response, now, second)
+            response.second, response.head, response.head_304 = second, b"", b""
+            table.touch(record)
         body = response.body
         sent = 0 if status else len(body)
         if status:
+            if not response.head_304:
+                response.head_304 = table.make_head(record, now, 304)
             transport.write(response.head_304)
-        elif sent <= JOINED_BODY_BYTES_MAX:
-            transport.write(response.head + body)
         else:
-            transport.writelines((response.head, body))
+            if not response.head:
+                response.head = table.make_head(record, now, 200)
+            if sent <= JOINED_BODY_BYTES_MAX:
+                transport.write(response.head + body)
+            else:
+                transport.writelines((response.head, body))
         self.hits += 1
         self.hit_bytes += sent
         if table.log is not None:
@@ -333,17 +375,6 @@ class Lane:
             return False
         record.clean_at = stamps.index
         return True
-
-    def _render(self, response: HotResponse, now: float, second: int) -> None:
-        """Make the wire forms that hold for this second."""
-        moving = b"Age: %d\r\nCache-Status: %b\r\n\r\n" % (
-            max(0, int(now - response.born)),
-            self._table.status_of(int(response.expires - now)),
-        )
-        response.second = second
-        response.head = response.prefix + moving
-        response.head_304 = response.prefix_304 + moving
-        self._table.touched(response.record)
 
 
 class _Collect:

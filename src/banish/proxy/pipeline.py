@@ -22,7 +22,7 @@ import structlog
 from banish.caching.cache_status import Outcome, cache_status
 from banish.caching.keys import cache_key
 from banish.caching.reuse import Forward, Forwarded, Hit, Stale, Unsatisfiable, Validate, decide, stale_on_error
-from banish.caching.stored import Metadata, ttl
+from banish.caching.stored import Metadata, age, ttl
 from banish.caching.validation import conditional_request
 from banish.clock import Clock
 from banish.edge.hook_views import HookRequest
@@ -34,7 +34,7 @@ from banish.http.messages import RequestHead
 from banish.proxy.answers import from_stored, in_304, within_reach
 from banish.proxy.exchange import Answer, Request
 from banish.proxy.fetches import Fetch, Fetcher
-from banish.proxy.hot import HotResponse, HotTable, MemoKey
+from banish.proxy.hot import HotTable, MemoKey
 from banish.proxy.plan import Plan, upstream_head
 from banish.proxy.taking import Fetched
 from banish.proxy.wire import encode_head, error_answer
@@ -339,11 +339,20 @@ class Pipeline:
         text = cache_status(self._node, hit=False, fwd=fwd, detail=error.code)
         return error_answer(status, error, cache_status=text, outcome=outcome, close=close)
 
-    def hot_status(self, ttl_s: int) -> bytes:
-        """`Cache-Status` of a hit from the hot table."""
-        return cache_status(self._node, hit=True, ttl=ttl_s).encode("latin-1")
-
     # --- the hot table
+
+    def hot_head(self, record: StoredResponse, now: float, status: int) -> bytes:
+        """The head of a hit as the hot table writes it: what `from_stored` would give, status 304 or the stored."""
+        meta, data = record.meta, record.body.data
+        assert data is not None
+        fields = meta.fields.without(("content-length", "age")).plus("Age", str(int(age(meta, now))))
+        report = cache_status(self._node, hit=True, ttl=ttl(meta, now))
+        if status == 304:
+            answer = Answer(304, in_304(fields).plus("Cache-Status", report), Outcome.HIT)
+        else:
+            fields = fields.plus("Cache-Status", report)
+            answer = Answer(meta.status, fields, Outcome.HIT, meta.reason, length=len(data))
+        return encode_head(answer, keep=True, chunked=False, version="1.1")
 
     def _publish(self, plan: Plan, record: StoredResponse, now: float) -> None:
         """Let the hot table repeat this hit, if all that it depended on is in the memo's key."""
@@ -369,25 +378,7 @@ class Pipeline:
             tuple([name.encode("latin-1") for name in selecting]),
             tuple([values[0].encode("latin-1") if values else None for values in lines]),
         )
-        self._hot.publish(key, record, lambda: _memo(record, now))
-
-
-def _memo(record: StoredResponse, now: float) -> HotResponse:
-    """A stored response in the form the hot table answers from."""
-    meta, data = record.meta, record.body.data or b""
-    fields = meta.fields.without(("content-length", "age"))
-    whole = Answer(meta.status, fields, Outcome.HIT, meta.reason, length=len(data))
-    expires = now + ttl(meta, now)
-    return HotResponse(
-        record=record,
-        prefix=_open_head(whole),
-        prefix_304=_open_head(Answer(304, in_304(fields), Outcome.HIT)),
-        body=data,
-        etag=meta.etag.encode("latin-1") if meta.etag is not None and meta.status == 200 else None,
-        born=meta.received_at - meta.initial_age,
-        expires=expires,
-        valid_until=expires,
-    )
+        self._hot.publish(key, record, now + ttl(meta, now))
 
 
 def _outcome(fetched: Fetched, *, stored: bool, unshared: bool) -> Outcome:
@@ -396,11 +387,6 @@ def _outcome(fetched: Fetched, *, stored: bool, unshared: bool) -> Outcome:
     if stored:
         return Outcome.MISS
     return Outcome.HIT_FOR_PASS if unshared else Outcome.PASS
-
-
-def _open_head(answer: Answer) -> bytes:
-    """A head without the blank line that ends it: the hot table goes on with Age."""
-    return encode_head(answer, keep=True, chunked=False, version="1.1")[:-2]
 
 
 def _record(records: tuple[StoredResponse, ...], meta: Metadata) -> StoredResponse:

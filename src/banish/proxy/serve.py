@@ -32,7 +32,6 @@ from banish.proxy.tls import server_context
 from banish.purge.stamps import PurgeTable
 from banish.store.bodies import Body, BodyLimits
 from banish.store.memory import MemoryStore
-from banish.store.records import StoredResponse
 from banish.store.spool import SpoolBudget
 from banish.tables import Accounts
 
@@ -69,7 +68,12 @@ class Edge:
         self._scratch, self._owns_scratch = _scratch_directory(config)
         self._spool = SpoolBudget(self._scratch, config.memory.spool_bytes, accounts=self.accounts)
         self.hot = HotTable(
-            self.stamps, self.clock, node=config.node, status_of=self._hot_status, touched=self._touched
+            self.stamps,
+            self.clock,
+            node=config.node,
+            make_head=lambda record, now, status: self._pipeline.hot_head(record, now, status),
+            charge=lambda record, n_bytes: self.store.charge(record, n_bytes),
+            touch=lambda record: self.store.touch(record),
         )
         self._bound_hot_table()
         self.store = MemoryStore(
@@ -221,12 +225,6 @@ class Edge:
     def _bound_hot_table(self) -> None:
         limits = self.config.limits
         self.hot.bound(head_bytes_max=limits.request_head_bytes, fields_max=limits.request_fields)
-
-    def _hot_status(self, ttl_s: int) -> bytes:
-        return self._pipeline.hot_status(ttl_s)
-
-    def _touched(self, record: StoredResponse) -> None:
-        self.store.touch(record)
 
     async def _sweep(self) -> None:
         """Delete what purges have killed, a slice at a time, between requests."""

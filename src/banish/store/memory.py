@@ -193,6 +193,19 @@ class MemoryStore:
             self._remove(old, Removal.REPLACED)  # its selecting values had changed
         return self._counted(outcome)
 
+    def reweigh(self, record: StoredResponse, memo_bytes: int) -> None:
+        """Count what is kept beside a record to answer with it. Evicts if need be, maybe this very record."""
+        if record not in self:
+            return
+        record.memo_bytes = memo_bytes
+        for gone in self._tier(record).add(record.variant, _weight(record)):
+            self._unlink(self._find(gone), Removal.EVICTED)
+
+    def charge(self, record: StoredResponse, n_bytes: int) -> None:
+        """The record costs so much more memory elsewhere, or less if negative. May evict, this very record too."""
+        for gone in self._tier(record).grow(record.variant, n_bytes):
+            self._unlink(self._find(gone), Removal.EVICTED)
+
     def remove(self, record: StoredResponse, reason: Removal = Removal.REMOVED) -> bool:
         """Take this very record out, if it is held."""
         if record not in self:
@@ -238,7 +251,7 @@ class MemoryStore:
         verdict = self._table.verdict(record.targets, record.fence)
         if verdict is not Verdict.CLEAN:
             return PutOutcome.TOO_OLD if verdict is Verdict.UNKNOWN else PutOutcome.PURGED
-        weight = record.memory_bytes() + record.body.spool_bytes + ENTRY_OVERHEAD_BYTES
+        weight = _weight(record)
         if weight > self._tier(record).budget:
             return PutOutcome.TOO_LARGE
         record.clean_at = self._table.index
@@ -278,6 +291,10 @@ class MemoryStore:
         self._removals.add(reason.value)
         if self._on_removed is not None:
             self._on_removed(record, reason)
+
+
+def _weight(record: StoredResponse) -> int:
+    return record.memory_bytes() + record.body.spool_bytes + ENTRY_OVERHEAD_BYTES
 
 
 _DEAD = frozenset({Verdict.HARD, Verdict.UNKNOWN})

@@ -34,7 +34,7 @@ class StoredResponse(msgspec.Struct, gc=False, eq=False):
 
     `fence` is the apply index at which its fetch began; `clean_at` the newest at which no purge was found to
     match, so that between purges a hit compares one integer. `soft` says that a soft purge matched: stale,
-    whatever its age says.
+    whatever its age says. `memo_bytes` is what others keep in memory to answer with it (`MemoryStore.reweigh`).
     """
 
     meta: Metadata
@@ -43,6 +43,7 @@ class StoredResponse(msgspec.Struct, gc=False, eq=False):
     fence: int
     clean_at: int
     soft: bool = False
+    memo_bytes: int = 0
 
     @property
     def variant(self) -> VariantKey:
@@ -64,6 +65,7 @@ class StoredResponse(msgspec.Struct, gc=False, eq=False):
             + STRING_BYTES * len(strings)
             + TARGET_BYTES * len(self.targets)
             + self.body.memory_bytes
+            + self.memo_bytes
         )
 
 

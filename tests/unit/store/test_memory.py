@@ -255,6 +255,32 @@ class TestSpooledBodies:
         asyncio.run(play())
 
 
+def test_what_is_kept_beside_a_record_counts_too(kept: Kept) -> None:
+    record = stored_response("a")
+    kept.store.put(record)
+    before = kept.store.memory_bytes
+    for memo_bytes in (2000, 500):
+        kept.store.reweigh(record, memo_bytes)
+        assert kept.store.memory_bytes == before + memo_bytes
+    kept.store.remove(record)
+    assert kept.store.memory_bytes == 0
+    kept.store.reweigh(record, 100)
+    assert kept.store.memory_bytes == 0
+
+
+def test_growing_beside_a_record_evicts() -> None:
+    kept = Kept(budget_bytes=20_000)
+    records = [stored_response(str(n)) for n in range(10)]
+    for record in records:
+        kept.store.put(record)
+    kept.store.reweigh(records[-1], 15_000)
+    assert kept.store.memory_bytes <= 20_000
+    assert records[-1] in kept.store
+    assert {reason for _, reason in kept.removed} == {Removal.EVICTED}
+    kept.store.reweigh(records[-1], 30_000)
+    assert records[-1] not in kept.store
+
+
 def test_walking_sees_every_record_and_minds_no_change(kept: Kept) -> None:
     for n in range(200):
         kept.store.put(stored_response(str(n)))
