@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from banish.errors import Truncated
@@ -77,17 +77,18 @@ class World:
         if asked.answer is None:
             asked.answer = asyncio.ensure_future(self.edge.whole_answer(asked.request))
 
-    def head(self, exchange: Exchange, *, confirm: bool = True, error: bool = False) -> None:
-        """The origin gives a head."""
+    def head(self, exchange: Exchange, kind: str = "confirm") -> None:
+        """The origin gives a head: it confirms if it was asked to, gives all anew (stale already if `aged`), or fails."""
         if exchange.has_head:
             return
-        if error:
+        if kind == "error":
             exchange.answer(503, length=0)
             return
-        confirm = confirm and exchange.conditional
         if exchange.asked.method == "POST":
             self.model.least = max(self.model.least, self.sent[exchange])
-        exchange.answer(304 if confirm else 200, self.control, *KEPT, length=len(_body(0)))
+        status = 304 if kind == "confirm" and exchange.conditional else 200
+        aged = ("Age: 1000",) if kind == "aged" else ()
+        exchange.answer(status, self.control, *KEPT, *aged, length=len(_body(0)))
 
     def end(self, exchange: Exchange) -> None:
         """The origin gives the rest: the body, which tells the version."""
@@ -143,7 +144,7 @@ def _body(version: int) -> bytes:
 EVENTS = st.one_of(
     st.tuples(st.sampled_from(["get", "get", "get", "head", "head-no-cache", "post", "no-cache", "queued", "begin"])),
     st.tuples(st.sampled_from(["purge", "purge", "purge-group", "soft", "soft-group"])),
-    st.tuples(st.sampled_from(["confirm", "whole", "error", "break", "end", "end"]), st.integers(0, 3)),
+    st.tuples(st.sampled_from(["confirm", "whole", "aged", "error", "break", "end", "end"]), st.integers(0, 3)),
     st.tuples(st.sampled_from(["turn", "settle", "settle", "wait"])),
 )
 """What happens next. Numbers pick one of the exchanges under way."""
@@ -175,8 +176,8 @@ async def happen(world: World, name: str, at: int = 0) -> None:
             edge.clock.advance(11)
         case _ if not open_:
             pass
-        case "confirm" | "whole" | "error":
-            world.head(open_[at % len(open_)], confirm=name == "confirm", error=name == "error")
+        case "confirm" | "whole" | "aged" | "error":
+            world.head(open_[at % len(open_)], name)
         case "break":
             open_[at % len(open_)].fail(Truncated("broken off"))
         case "end":
@@ -185,6 +186,7 @@ async def happen(world: World, name: str, at: int = 0) -> None:
 
 
 @settings(max_examples=400)
+@example(events=[("post",), ("settle",), ("purge-group",)])
 @given(events=st.lists(EVENTS, min_size=4, max_size=40))
 def test_any_interleaving(events: list[tuple[str] | tuple[str, int]]) -> None:
     async def scene() -> None:
@@ -213,13 +215,15 @@ class Case:
 CASES = {
     "a miss": Case(),
     "a miss that breaks off": Case(end="break"),
+    "a response that is stale when it comes": Case(after_s=11, end="aged"),
     "a 304 that renews an old body": Case(after_s=11, end="confirm"),
     "a 200 in place of a 304": Case(after_s=11),
     "a revalidation behind a stale answer": Case(after_s=11, window="stale-while-revalidate=10", end="confirm"),
     "a new response behind a stale answer": Case(after_s=11, window="stale-while-revalidate=10"),
     "a revalidation that a HEAD caused": Case("HEAD", after_s=11, window="stale-while-revalidate=10"),
     "an error that a stale answer hides": Case(after_s=11, window="stale-if-error=10", end="error"),
-    "an origin that breaks off, which hides too": Case(after_s=11, window="stale-if-error=10", end="break"),
+    "an origin that breaks off in the body": Case(after_s=11, end="break"),
+    "an origin that cannot be reached, which hides too": Case(after_s=11, end="refuse"),
     "a POST that can be stored": Case("POST"),
     "a POST beside a stored response": Case("POST", after_s=1),
     "a HEAD that renews": Case("HEAD", after_s=11),
@@ -258,15 +262,13 @@ def test_a_purge_at_each_moment_of_each_fetch(case: Case, moment: str, by_group:
         await reached("sent")
         fetch = next((exchange for exchange in world.sent if not exchange.has_head), None)
         assert fetch is not None, "this case fetches nothing"
-        if case.end != "break":
-            world.head(fetch, confirm=case.end == "confirm", error=case.end == "error")
-            await reached("head")
-            if case.end == "whole":
-                world.end(fetch)
-        else:
-            world.head(fetch)
-            await reached("head")
+        if case.end != "refuse":
+            world.head(fetch, "whole" if case.end == "break" else case.end)
+        await reached("head")
+        if case.end in ("break", "refuse"):
             fetch.fail(Truncated("broken off"))
+        elif case.end in ("whole", "aged"):
+            world.end(fetch)
         await reached("end")
         edge.clock.advance(1)
         await reached("over")

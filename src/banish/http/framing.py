@@ -50,6 +50,7 @@ class Framing(msgspec.Struct, frozen=True, gc=False):
 
 
 NO_BODY = Framing(FramingKind.NONE)
+EMPTY = Framing(FramingKind.LENGTH, 0)
 CHUNKED = Framing(FramingKind.CHUNKED)
 UNTIL_CLOSE = Framing(FramingKind.UNTIL_CLOSE, reusable=False)
 _ANNOUNCED_BODY = Framing(FramingKind.NONE, reusable=False)

@@ -35,7 +35,7 @@ from banish.edge.config import ClientTimeouts
 from banish.errors import BanishError, ClientError, LimitExceeded
 from banish.http.chunks import encode_chunk, encode_last_chunk, passable_trailers
 from banish.http.fields import Fields
-from banish.http.framing import Framing, FramingKind, request_framing
+from banish.http.framing import EMPTY, Framing, FramingKind, request_framing
 from banish.http.gate import check_request_head
 from banish.http.messages import RequestHead, ResponseHead
 from banish.http.targets import request_target
@@ -96,6 +96,7 @@ class ClientConnection(asyncio.Protocol):
         self._ended = False
         """The client has ended its half."""
         self._tunnel: Callable[[bytes], None] | None = None
+        self._early = b""
         self._idle_ticks = front.wheel.after(front.config.timeouts.idle_s) - front.wheel.tick
         self._begin_message()
 
@@ -334,7 +335,8 @@ class ClientConnection(asyncio.Protocol):
             upgrade=websocket, raw_target=self._target, head_bytes=head_bytes, interim=self._send_interim,
             raw_host=next((value for name, value in self._lines if name.lower() == b"host"), b""),
         )  # fmt: skip
-        if framing.kind is not FramingKind.NONE:
+        empty = framing.kind is FramingKind.NONE or (framing == EMPTY and head.method in ("GET", "HEAD"))
+        if not empty:
             request.body = self._receiving = self._body(head, framing)
             self._trailers = []
         self._beside_body = 0
@@ -380,9 +382,7 @@ class ClientConnection(asyncio.Protocol):
         if not self._reframing:
             self._tunnel = self._hold_early
             early, self._unparsed = self._unparsed, b""
-            self._early = b""
-            if early:
-                self._hold_early(early)
+            self._hold_early(early)
             return
         lines = [b"%b: %b\r\n" % line for line in self._lines if line[0].lower() in _FRAMING_NAMES]
         self._parser = httptools.HttpRequestParser(self)
@@ -434,7 +434,7 @@ class ClientConnection(asyncio.Protocol):
                     self._linger()
                     return
                 self._queue.popleft()
-                self._next()
+                self._next(request)
         except asyncio.CancelledError:
             if self._queue and isinstance(self._queue[0], Request):
                 self._front.aborted(self._queue[0])
@@ -448,10 +448,10 @@ class ClientConnection(asyncio.Protocol):
         finally:
             self._task = None
 
-    def _next(self) -> None:
+    def _next(self, answered: Request) -> None:
         """An answer is out: read on."""
-        if self._tunnel is not None:  # the websocket was refused: what came after is ordinary HTTP again
-            self._unparsed, self._tunnel, self._parser = self._early, None, None
+        if answered.upgrade:  # the websocket was refused: what came after is ordinary HTTP again
+            self._unparsed, self._early, self._tunnel, self._parser = self._early, b"", None, None
             self._begin_message()
         self._resume_reading()
         if self._unparsed:

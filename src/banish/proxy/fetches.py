@@ -167,6 +167,9 @@ class Fetcher:
             plan.records = ()
             response = await self._send(fetch, upstream_head(plan, plan.head, self._node))
         if response.tunnel is not None:
+            if (response.head.fields.get("upgrade") or "").lower() != "websocket":
+                response.tunnel.close()
+                raise BadResponse("the origin switched to another protocol than was asked for")
             head = self._taker.received(response)
             self._settle(fetch, Fetched(101, head, StoreReason.STATUS, tunnel=response.tunnel))
             return

@@ -39,6 +39,8 @@ ROUTES_PER_RESPONSE_MAX = 8
 """Spellings of one URL that may lead to one response."""
 VARIANTS_PER_ROUTE_MAX = 64
 """Combinations of selecting values that one route remembers."""
+KEY_BYTES_MAX = 4096
+"""What one key may cost; requests with longer hosts, targets or selecting values are the pipeline's every time."""
 HOSTS_MAX = 10_000
 """Hosts of which one object is shared."""
 RESPONSE_BYTES, ROUTE_BYTES, CHOICE_BYTES = 370, 280, 250
@@ -58,6 +60,9 @@ _GUARDS = frozenset({
     b"x-method-override",
 })  # fmt: skip
 """Names that send a request to the pipeline."""
+
+_READ_HERE = frozenset({b"connection", b"if-modified-since", b"if-none-match", b"via"})
+"""Names that the lane itself understands. What varies on one of them is the pipeline's."""
 
 _COMMON = (
     b"Host", b"User-Agent", b"Accept", b"Accept-Language", b"Accept-Encoding",
@@ -80,7 +85,7 @@ class HotResponse(msgspec.Struct, gc=False):
     head: bytes = b""
     head_304: bytes = b""
     routes: tuple["MemoKey", ...] = ()
-    charged_bytes: int = 0
+    memory_bytes: int = 0
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -118,9 +123,9 @@ class HitLog(Protocol):
 class HotTable:
     """All memos of one edge, a lane for each listener.
 
-    `make_head` gives the head of a hit, with status 200 or 304, as it is at a moment. `charge` is told of memory
-    taken and given back, so that the store's budget covers it. `touch` is told, at most once a second for each
-    response, that it was asked for.
+    `make_head` gives the head of a hit, with status 200 or 304, as it is at a moment. `weighed` is told how
+    much memory a record's memos take in all, so that the store's budget covers it. `touch` is told, at most
+    once a second for each response, that it was asked for.
     """
 
     def __init__(
@@ -130,7 +135,7 @@ class HotTable:
         *,
         node: str,
         make_head: Callable[[StoredResponse, float, int], bytes],
-        charge: Callable[[StoredResponse, int], None] = lambda record, n_bytes: None,
+        weighed: Callable[[StoredResponse, int], None] = lambda record, n_bytes: None,
         touch: Callable[[StoredResponse], None] = lambda record: None,
     ) -> None:
         self.stamps = stamps
@@ -138,7 +143,7 @@ class HotTable:
         self.node = node
         self.make_head = make_head
         self.touch = touch
-        self._charge = charge
+        self._weighed = weighed
         self.log: HitLog | None = None
         self.head_bytes_max = HEAD_BYTES_MAX
         self.fields_max = 100
@@ -165,16 +170,19 @@ class HotTable:
         """Remember that requests under this key get this record, until that moment or a purge."""
         data, meta = record.body.data, record.meta
         assert data is not None, "only what is whole in memory can be hot"
+        if key.memory_bytes > KEY_BYTES_MAX or not _READ_HERE.isdisjoint(key.selecting):
+            return
         response = self._responses.get(id(record))
         if response is None:
             etag = meta.etag.encode("latin-1") if meta.etag is not None and meta.status == 200 else None
-            response = self._responses[id(record)] = HotResponse(record, data, etag, valid_until)
             head_bytes = sum([len(name) + len(value) + 4 for name, value in meta.fields])
-            self._pay(response, RESPONSE_BYTES + head_bytes)
-        if key in response.routes or len(response.routes) >= ROUTES_PER_RESPONSE_MAX:
+            response = HotResponse(record, data, etag, valid_until, memory_bytes=RESPONSE_BYTES + head_bytes)
+            self._responses[id(record)] = response
+        elif key in response.routes or len(response.routes) >= ROUTES_PER_RESPONSE_MAX:
             return
         self._lead(key._replace(host=self._shared_host(key.host)), response)
-        self._pay(response, key.memory_bytes)
+        response.memory_bytes += key.memory_bytes
+        self._weighed(record, response.memory_bytes)  # may evict, this very record too: then it is unpublished by now
 
     def _lead(self, key: MemoKey, response: HotResponse) -> None:
         """Make a key lead to a response, in the place of whatever it led to."""
@@ -188,19 +196,24 @@ class HotTable:
             if len(choice.variants) >= VARIANTS_PER_ROUTE_MAX:
                 del choice.variants[next(iter(choice.variants))]
             choice.variants[key.values] = response
-        if len(routes) > ROUTES_MAX:
-            del routes[next(iter(routes))]
         response.routes = (*response.routes, key)
+        if len(routes) > ROUTES_MAX:
+            self._drop_oldest(key.listener)
+
+    def _drop_oldest(self, listener: str) -> None:
+        routes = self.lane(listener).routes
+        place = next(iter(routes))
+        found = routes.pop(place)
+        for response in found.variants.values() if isinstance(found, Choice) else (found,):
+            response.routes = tuple(
+                [key for key in response.routes if (key.listener, key.host, key.target) != (listener, *place)]
+            )
 
     def _shared_host(self, host: bytes) -> bytes:
         """One object for equal hosts: every memo of a site has the same."""
         if len(self._hosts) >= HOSTS_MAX:
             self._hosts.clear()
         return self._hosts.setdefault(host, host)
-
-    def _pay(self, response: HotResponse, n_bytes: int) -> None:
-        response.charged_bytes += n_bytes
-        self._charge(response.record, n_bytes)  # may evict, this very record too: then it is unpublished by now
 
     def unpublish(self, record: StoredResponse) -> None:
         """Forget whatever leads to this record: it was evicted, replaced or purged."""
@@ -224,7 +237,7 @@ class HotTable:
             lane.routes.clear()
         forgotten, self._responses = self._responses, {}
         for response in forgotten.values():
-            self._charge(response.record, -response.charged_bytes)
+            self._weighed(response.record, 0)
 
     def __len__(self) -> int:
         return len(self._responses)
@@ -343,6 +356,8 @@ class Lane:
         if now >= response.valid_until:
             return False
         record = response.record
+        if record.soft:
+            return False
         if record.clean_at != table.stamps.index and not self._still_clean(record):
             return False
         second = int(now)

@@ -20,7 +20,8 @@ import msgspec
 import structlog
 
 from banish.caching.cache_status import Outcome, cache_status
-from banish.caching.keys import cache_key
+from banish.caching.directives import request_directives
+from banish.caching.keys import cache_key, has_unkeyed_input
 from banish.caching.reuse import Forward, Forwarded, Hit, Stale, Unsatisfiable, Validate, decide, stale_on_error
 from banish.caching.stored import Metadata, age, ttl
 from banish.caching.validation import conditional_request
@@ -29,7 +30,7 @@ from banish.edge.hook_views import HookRequest
 from banish.edge.runtime import Runtimes
 from banish.errors import BanishError, ClientError, OriginError
 from banish.http.fields import Fields
-from banish.http.hops import via_count
+from banish.http.hops import end_to_end, via_count
 from banish.http.messages import RequestHead
 from banish.proxy.answers import from_stored, in_304, within_reach
 from banish.proxy.exchange import Answer, Request
@@ -109,6 +110,8 @@ class Pipeline:
 
     async def _route(self, request: Request) -> Answer:
         head = request.head
+        if "connection" in head.fields:  # what the origin will not see must not select or decide anything either
+            head = msgspec.structs.replace(head, fields=end_to_end(head.fields))
         if request.connection.https_port is not None:
             return self._to_https(request, request.connection.https_port)
         if head.method in REFUSED_METHODS:
@@ -129,7 +132,8 @@ class Pipeline:
         policy = site.policy(target.path)
         if view is not None and view.bypassed:
             policy = msgspec.structs.replace(policy, bypass=True)
-        if head.method == "OPTIONS" and head.fields.get("max-forwards") == "0":
+        hops = head.fields.get("max-forwards") or ""
+        if head.method == "OPTIONS" and hops.isdecimal() and not int(hops[:9]):
             fields = Fields.of(
                 [("Allow", "GET, HEAD, OPTIONS"), ("Cache-Status", f"{self._node}; detail=max-forwards")]
             )
@@ -199,7 +203,7 @@ class Pipeline:
 
     async def _fetch(self, plan: Plan, reason: Forwarded) -> Answer:
         """Join a fetch under way if one can serve this request, else start one."""
-        may_join = plan.head.method == "GET" and not plan.policy.bypass
+        may_join = not plan.policy.bypass and _is_like_others(plan.head)
         share = may_join and ("range" not in plan.head.fields or bool(plan.records))
         if may_join and reason is not Forwarded.REQUEST:
             for _ in range(FETCHES_PER_REQUEST_MAX):
@@ -291,7 +295,7 @@ class Pipeline:
         """The origin's response as it came."""
         head, body, reader = fetched.head, fetched.body, fetched.reader
         fields = head.fields.plus("Cache-Status", status)
-        if body is None or reader is None or plan.request.head.method == "HEAD":
+        if body is None or reader is None:
             return Answer(head.status, fields, outcome, head.reason)
         fields = fields.without(("content-length",))
         if body.data is not None:
@@ -361,6 +365,7 @@ class Pipeline:
             record.body.data is None or meta.content_range is not None or meta.status in (204, 304)
             or request.head.method != "GET" or request.head.version != "1.1" or not request.raw_host
             or request.raw_target[:1] != b"/"
+            or (request.head.fields.get("connection") or "keep-alive").lower() != "keep-alive"
         ):  # fmt: skip
             return
         selecting = dict.fromkeys(meta.vary)
@@ -379,6 +384,16 @@ class Pipeline:
             tuple([values[0].encode("latin-1") if values else None for values in lines]),
         )
         self._hot.publish(key, record, now + ttl(meta, now))
+
+
+def _is_like_others(head: RequestHead) -> bool:
+    """Whether what comes of this request may be hoped to serve others: nothing in it rules out storing."""
+    return (
+        head.method == "GET"
+        and "authorization" not in head.fields
+        and not has_unkeyed_input(head)
+        and not request_directives(head.fields).no_store
+    )
 
 
 def _outcome(fetched: Fetched, *, stored: bool, unshared: bool) -> Outcome:

@@ -72,7 +72,7 @@ class Edge:
             self.clock,
             node=config.node,
             make_head=lambda record, now, status: self._pipeline.hot_head(record, now, status),
-            charge=lambda record, n_bytes: self.store.charge(record, n_bytes),
+            weighed=lambda record, n_bytes: self.store.reweigh(record, n_bytes),
             touch=lambda record: self.store.touch(record),
         )
         self._bound_hot_table()

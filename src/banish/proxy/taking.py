@@ -22,6 +22,7 @@ from banish.caching.policy import CachePolicy
 from banish.caching.reuse import ERROR_STATUSES, stale_on_error
 from banish.caching.stored import Metadata
 from banish.caching.storing import StoreReason, decide_keeping, decide_storing, make_metadata
+from banish.caching.tags import groups
 from banish.caching.validation import freshen, select_validated, update_from_head
 from banish.clock import Clock
 from banish.http.dates import format_http_date
@@ -107,7 +108,7 @@ class Taker:
         if head.status == 304 and plan.records:
             return self._freshened(plan, fence, shaped, response)
         fence = self._invalidate(plan, fence, shaped.head)
-        if plan.request.head.method == "HEAD":
+        if plan.head.method == "HEAD":
             self._update_from_head(plan, fence, shaped, response)
         return self._stored_or_passed(plan, fence, shaped, response, make_body)
 
@@ -183,7 +184,8 @@ class Taker:
             if meta is None:
                 self._store.remove(old)
             elif meta is not old.meta:
-                self._store.replace(old, StoredResponse(meta, old.body, old.targets, fence, fence))
+                targets = tuple(dict.fromkeys((*old.targets, *plan.targets(meta.groups))))
+                self._store.replace(old, StoredResponse(shaped.tagged(meta), old.body, targets, fence, fence))
 
     def _invalidate(self, plan: Plan, fence: int, head: ResponseHead) -> int:
         """What this response makes invalid is purged, hard, before anybody sees the response (PURGE rule 13).
@@ -198,12 +200,13 @@ class Taker:
             for url in urls
             for record in self._store.lookup(cache_key(site.name, url, site.policy(url.path)))
         ]
-        groups = invalidated_groups(method, head, stored)
+        gone = invalidated_groups(method, head, stored)
         targets = [url_target(site.name, key_target(url, site.policy(url.path)).url) for url in urls]
-        targets += [group_target(site.name, plan.target.origin, group) for group in groups]
+        targets += [group_target(site.name, plan.target.origin, group) for group in gone]
         if not targets:
             return fence
-        undisturbed = self._stamps.verdict(targets, fence) is Verdict.CLEAN
+        own = plan.targets(groups(head.fields))
+        undisturbed = self._stamps.verdict((*targets, *own), fence) is Verdict.CLEAN
         index = self._stamps.apply(targets)
         self._purged()
         return index if undisturbed else fence

@@ -201,11 +201,6 @@ class MemoryStore:
         for gone in self._tier(record).add(record.variant, _weight(record)):
             self._unlink(self._find(gone), Removal.EVICTED)
 
-    def charge(self, record: StoredResponse, n_bytes: int) -> None:
-        """The record costs so much more memory elsewhere, or less if negative. May evict, this very record too."""
-        for gone in self._tier(record).grow(record.variant, n_bytes):
-            self._unlink(self._find(gone), Removal.EVICTED)
-
     def remove(self, record: StoredResponse, reason: Removal = Removal.REMOVED) -> bool:
         """Take this very record out, if it is held."""
         if record not in self:

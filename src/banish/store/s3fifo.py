@@ -95,11 +95,6 @@ class S3Fifo(Generic[K]):
             self._small[key] = _Place(weight)
         return evicted
 
-    def grow(self, key: K, by: int) -> list[K]:
-        """Change a key's weight by so much; the keys that had to go for it. Nothing happens if it is not held."""
-        place = self._small.get(key) or self._main.get(key)
-        return [] if place is None else self.add(key, place.weight + by)
-
     def touch(self, key: K) -> None:
         """The key was asked for. Nothing happens if it is not held."""
         place = self._small.get(key) or self._main.get(key)

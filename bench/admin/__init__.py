@@ -1,0 +1,1 @@
+"""Do hits wait while the admin listener works? Method: README.md; results: results/."""
