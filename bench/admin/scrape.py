@@ -31,10 +31,12 @@ def work(port: int, limit: int) -> NoReturn:
     after = 0
     while True:
         got["scrapes"] += len(ask(connection, "/metrics")) > 0
-        page = json.loads(ask(connection, f"/objects?after={after}&limit={limit}"))
+        page = ask(connection, f"/objects?after={after}&limit={limit}")
         got["pages"] += 1
-        got["listed"] += len(page["objects"])
-        after = page["next"] or 0
+        got["listed"] += page.count(b'"key":')
+        # Not parsed: that would take the load's processor for milliseconds at a time.
+        following = page.rpartition(b'"next":')[2].strip(b"}\n")
+        after = 0 if following == b"null" else int(following)
 
 
 def end(number: int, frame: FrameType | None) -> NoReturn:

@@ -78,7 +78,7 @@ class World:
             asked.answer = asyncio.ensure_future(self.edge.whole_answer(asked.request))
 
     def head(self, exchange: Exchange, kind: str = "confirm") -> None:
-        """The origin gives a head: it confirms if it was asked to, gives all anew (stale already if `aged`), or fails."""
+        """The origin gives a head: it confirms if it was asked to, gives all anew (stale if `aged`), or fails."""
         if exchange.has_head:
             return
         if kind == "error":

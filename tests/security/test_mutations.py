@@ -34,7 +34,7 @@ RESPONSES = [
     b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks(b"he", b"llo"),
     b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
     b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello",
-    b"HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\n\r\n",
+    b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\n\r\n',
 ]
 PIECES = [
     b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b";", b"=", b"\"", b"0", b"5", b"-1", b"+", b"0x", b"\x0b", b"\xff", b"\x7f",

@@ -10,6 +10,28 @@ from collections.abc import Collection, Iterable, Iterator
 import msgspec
 
 
+NAMES_SHARED_MAX = 1024
+"""Names of which one object is shared by all messages; NAME_LENGTH_SHARED_MAX is the longest such name. A stored
+response would be a third larger with names of its own."""
+NAME_LENGTH_SHARED_MAX = 64
+
+
+class _Shared(dict[str, tuple[str, str]]):
+    """Name → the shared object for it, and the one for its lower case. A memo, so no state to speak of."""
+
+    def __missing__(self, name: str) -> tuple[str, str]:
+        lower = name.lower()
+        if lower in self:
+            lower = self[lower][0]
+        pair = (name, lower)
+        if len(self) < NAMES_SHARED_MAX and len(name) <= NAME_LENGTH_SHARED_MAX:
+            self[name] = pair
+        return pair
+
+
+_shared = _Shared()
+
+
 class Fields(msgspec.Struct, frozen=True, gc=False):
     """The field lines of one message, in the order received.
 
@@ -23,8 +45,8 @@ class Fields(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def of(cls, lines: Iterable[tuple[str, str]]) -> "Fields":
         """Fields from (name, value) pairs."""
-        kept = tuple(lines)
-        return cls(kept, tuple([name.lower() for name, _ in kept]))
+        pairs = [(_shared[name], value) for name, value in lines]
+        return cls(tuple([(name[0], value) for name, value in pairs]), tuple([name[1] for name, _ in pairs]))
 
     @classmethod
     def decode(cls, lines: Iterable[tuple[bytes, bytes]]) -> "Fields":
@@ -73,11 +95,12 @@ class Fields(msgspec.Struct, frozen=True, gc=False):
     def with_field(self, name: str, value: str) -> "Fields":
         """These fields with exactly one line of that name: replaced, and moved to the end."""
         kept = self.without((name.lower(),))
-        return Fields((*kept.lines, (name, value)), (*kept.names, name.lower()))
+        return kept.plus(name, value)
 
     def plus(self, name: str, value: str) -> "Fields":
         """These fields with one more line at the end."""
-        return Fields((*self.lines, (name, value)), (*self.names, name.lower()))
+        shared, lower = _shared[name]
+        return Fields((*self.lines, (shared, value)), (*self.names, lower))
 
     def encode(self) -> bytes:
         """The lines as they go on the wire, each ended by CRLF; no blank line."""

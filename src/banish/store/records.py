@@ -15,8 +15,8 @@ from banish.store.bodies import Body
 STRING_BYTES = 60
 """A string beside its characters: a header of 49 bytes, and the slot that holds it."""
 
-LINE_BYTES = 230
-"""A field line beside its characters: three strings, a pair, two slots."""
+LINE_BYTES = 121
+"""A field line beside its value's characters: a string, a pair, two slots. Names are shared by all messages."""
 
 TARGET_BYTES = 56
 """A target beside its strings."""
@@ -70,5 +70,4 @@ class StoredResponse(msgspec.Struct, gc=False, eq=False):
 
 
 def _fields_bytes(fields: Fields) -> int:
-    """Each line is a name, the name again in lower case, a value, the pair of them and three slots."""
-    return sum([LINE_BYTES + 2 * len(name) + len(value) for name, value in fields.lines])
+    return sum([LINE_BYTES + len(value) for _, value in fields.lines])
