@@ -25,6 +25,7 @@ from banish.http.fields import Fields
 from banish.http.framing import CHUNKED, NO_BODY, Framing, FramingKind
 from banish.http.messages import RequestHead, ResponseHead
 from banish.http.targets import request_target
+from banish.origin.addresses import Address
 from banish.origin.client import OriginGroup, Tunnel
 from banish.proxy.exchange import Answer, ConnectionInfo, Request, RequestBody
 from banish.proxy.fetches import Fetcher
@@ -133,6 +134,7 @@ class OriginByHand:
     """Stands in for an `OriginGroup`. `on_sent` is told of each request as it is sent."""
 
     def __init__(self, clock: FakeClock) -> None:
+        self.addresses: tuple[Address, ...] = ()
         self.exchanges: list[Exchange] = []
         self.bodies: list[AsyncIterator[bytes] | None] = []
         self.on_sent: Callable[[Exchange], None] = lambda exchange: None
@@ -213,10 +215,10 @@ class ByHand:
             store=self.store, stamps=self.stamps, clock=self.clock, taker=self.taker, make_body=self._make_body,
             node="banish", accounts=self.accounts,
         )  # fmt: skip
-        runtimes = Runtimes(
-            Config(sites=(Site(origin=("http://origin.example",), **site),)), accounts=self.accounts, clock=self.clock
-        )
+        sites = (Site(**{"origin": ("http://origin.example",), **site}),)
+        runtimes = Runtimes(Config(sites=sites), accounts=self.accounts, clock=self.clock)
         self.site: SiteRuntime = cast("SiteRuntime", runtimes.match(HOST))
+        self.origin.addresses = self.site.origin.addresses
         self.site.origin = cast("OriginGroup", self.origin)
         self.pipeline = Pipeline(
             runtimes=runtimes, store=self.store, stamps=self.stamps, fetcher=self.fetcher, hot=self.hot,

@@ -121,7 +121,8 @@ class Client:
 
     def shut(self) -> None:
         """Send no more; go on reading."""
-        self._socket.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # the edge has gone first
+            self._socket.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
         """Go away by RST."""

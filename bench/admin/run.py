@@ -3,7 +3,7 @@
     python bench/admin/run.py            # about two minutes
     python bench/admin/run.py --smoke    # everything once, a few seconds, no result file
 
-The exit status is 1 if the 99th percentile is more than LIMIT_MS above idle.
+The exit status is 1 if the 99th percentile is more than LIMIT_MS above idle; a smoke run is too short to judge.
 Not here: the load (load.py), who asks the admin listener (scrape.py), how servers are started (bench/hit/servers.py).
 """
 
@@ -60,15 +60,15 @@ def main() -> int:
     if options.results is not None:
         options.results.mkdir(parents=True, exist_ok=True)
         (options.results / f"{date}.md").write_text(text)
-    return int(above_idle_ms(found, "p99") > LIMIT_MS)
+    return 0 if options.smoke else int(above_idle_ms(found, "p99") > LIMIT_MS)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stored", type=int, default=50_000, help="responses in the store (%(default)s)")
     parser.add_argument("--rate", type=int, default=1000, help="hits a second (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=15, help="length of one measurement (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5, help="length of one measurement (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--limit", type=int, default=1000, help="stored responses on a page (%(default)s)")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="directory of the result files")
     parser.add_argument("--smoke", action="store_true", help="the smallest run that goes everywhere; writes no file")
@@ -187,15 +187,15 @@ def page(date: str, options: argparse.Namespace, found: dict[str, list[Latencies
         [
             f"# Hits while the admin listener works, {date}",
             "",
-            f"**99th percentile {above_idle_ms(found, 'p99'):+.2f} ms against idle** (to reach: within {LIMIT_MS:g} ms).",
+            f"**99th percentile {above_idle_ms(found, 'p99'):+.2f} ms against idle** (at most {LIMIT_MS:g} ms).",
             "",
             "| ms | " + " | ".join(names) + " |",
             "|---|" + "---:|" * len(names),
             *rows,
             f"| above idle | {above} |",
             "",
-            f"{options.rate} hits a second of {SIZE} bytes, {options.rounds} rounds of {options.seconds:g} s in each state; "
-            f"{options.stored} stored responses. Medians of the rounds.",
+            f"{options.rate} hits a second of {SIZE} bytes, {options.stored} stored responses; "
+            f"medians of {options.rounds} rounds of {options.seconds:g} s in each state.",
             "",
             f"Asked meanwhile, each second: {rates['scrapes']:.0f} times /metrics, {rates['pages']:.0f} pages of "
             f"{options.limit} from /objects ({rates['listed']:.0f} stored responses listed).",

@@ -363,14 +363,23 @@ def test_a_fetch_that_nobody_wants_any_more_is_stopped(play_on_both: Play) -> No
     play_on_both(scene)
 
 
-def test_a_post_that_nobody_waits_for_any_more_is_stopped(play: Play) -> None:
+def test_a_post_whose_client_has_left_still_invalidates(play: Play) -> None:
+    """It may have its effect all the same."""
+
     async def scene(stage: Stage) -> None:
-        stage.origin.play("/a", STALL)
+        done = asyncio.Event()
+        stage.origin.play("/a", answered(b"old", FRESH))
+        stage.origin.play("/a", done, answered(b"done"))
+        stage.origin.play("/a", answered(b"new", FRESH))
+        assert (await stage.get("/a")).body == b"old"
         async with stage.client() as client:
             await client.send(request("POST", "/a", body=b"hello"))
-            await stage.origin.wait_for(1)
+            await stage.origin.wait_for(2)
             client.reset()
+        await stage.until(lambda: stage.count("banish_client_connections") == 0)
+        done.set()
         await stage.settled()
+        assert (await stage.get("/a")).body == b"new"
 
     play(scene)
 

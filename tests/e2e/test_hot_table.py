@@ -662,3 +662,19 @@ def test_any_sequence_of_requests_times_and_purges(seed: int) -> None:
                 twin.stage.clock.advance(rng.choice((0.3, 1.0, 2.5, 10.0, 61.0)))
 
     on_both(scene)
+
+
+def test_a_newer_response_that_matches_too_takes_the_place_of_a_hot_one(play: Play) -> None:
+    """RFC 9111 section 4: of several suitable responses the most recent is used, hot or not."""
+
+    async def scene(stage: Stage) -> None:
+        stage.origin.play("/a", answered(b"old", "Cache-Control: max-age=60", "Vary: X-Kind"))
+        stage.origin.play("/a", answered(b"new", "Cache-Control: max-age=60"))
+        async with stage.client() as client:
+            for _ in range(3):  # fetched, hit and published, hot
+                assert (await client.get("/a", "X-Kind: one")).body == b"old"
+            stage.clock.advance(2)
+            assert (await client.get("/a", "X-Kind: other")).body == b"new"
+            assert (await client.get("/a", "X-Kind: one")).body == b"new"
+
+    play(scene)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import pytest
-
 from tests.processes import WAIT_S, EdgeProcess, edge_process
 
 pytestmark = [

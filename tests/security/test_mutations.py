@@ -3,16 +3,17 @@
 Requests and responses are damaged at random, by a seed that a failure names. Each is sent in one piece and in
 pieces of one byte, on connections of their own; what the client is told and what the origin sees must agree.
 Allowed to differ: where a method that llhttp does not know came behind another message in one packet, which is
-refused (501) since nobody can say where it began.
+refused (501) since nobody can say where it began. Left out are websockets: what a client sends before they
+are accepted is theirs, and it is lost when the client ends its side before they are refused.
 """
 
 import random
 from collections.abc import Iterator
 
 import pytest
-
-from banish.testing.origin import CLOSE, byte_by_byte
 from tests.support import PACES, Closed, Pace, Play, Stage, chunks, request
+
+from banish.testing.origin import CLOSE, Step, byte_by_byte
 
 Outcome = tuple[list[int], list[tuple[str, str, bytes]]]
 
@@ -22,7 +23,7 @@ MESSAGES = [
     request("POST", "/a", body=b"hello"),
     request("POST", "/a", "Transfer-Encoding: chunked") + chunks(b"he", b"llo", trailers=["X: y"]),
     request("POST", "/a", "Upgrade: h2c", "Connection: Upgrade", body=b"hello"),
-    request("GET", "/a", "Upgrade: websocket", "Connection: Upgrade", body=b"hello"),
+    request("GET", "/a", "Upgrade: h2c, websocket", "Connection: Upgrade", body=b"hello"),
     request("BAN", "/a", body=b"hello"),
     request("PURGEKEYS", "http://site.example/a", "Transfer-Encoding: chunked") + chunks(b"hello"),
     request("HEAD", "/a", "Connection: keep-alive"),
@@ -37,10 +38,42 @@ RESPONSES = [
     b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\n\r\n',
 ]
 PIECES = [
-    b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b";", b"=", b"\"", b"0", b"5", b"-1", b"+", b"0x", b"\x0b", b"\xff", b"\x7f",
-    b"\r\n ", b"\r\n\r\n", b"chunked", b"identity", b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: x\r\n",
-    b"Connection: close\r\n", b"Expect: 100-continue\r\n", b"Upgrade: h2c\r\n", b"HTTP/1.1", b"HTTP/1.0", b"GET /b HTTP/1.1\r\n", b"#", b"?", b"\\",
-]  # fmt: skip
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\0",
+    b" ",
+    b"\t",
+    b":",
+    b",",
+    b";",
+    b"=",
+    b'"',
+    b"0",
+    b"5",
+    b"-1",
+    b"+",
+    b"0x",
+    b"\x0b",
+    b"\xff",
+    b"\x7f",
+    b"\r\n ",
+    b"\r\n\r\n",
+    b"chunked",
+    b"identity",
+    b"Content-Length: 3\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Host: x\r\n",
+    b"Connection: close\r\n",
+    b"Expect: 100-continue\r\n",
+    b"Upgrade: h2c\r\n",
+    b"HTTP/1.1",
+    b"HTTP/1.0",
+    b"GET /b HTTP/1.1\r\n",
+    b"#",
+    b"?",
+    b"\\",
+]
 
 
 def damaged(rng: random.Random, message: bytes) -> bytes:
@@ -115,7 +148,8 @@ def test_damaged_responses_mean_the_same_in_any_pieces(seed: int, play: Play) ->
         stage.origin.respond("/alive", body=b"alive")
         for at, data in enumerate(cases(seed, RESPONSES, 40)):
             told = []
-            for steps in ((data, CLOSE), (*byte_by_byte(data), CLOSE)):
+            plays: list[tuple[Step, ...]] = [(data, CLOSE), (*byte_by_byte(data), CLOSE)]
+            for steps in plays:
                 stage.origin.play(f"/{at}", *steps)
                 stage.origin.play(f"/{at}", *steps)  # where a 304 made the edge ask again
                 try:

@@ -18,7 +18,6 @@ import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -157,13 +156,14 @@ async def _objects(subject: Subject, request: Request) -> Response:
         return _problem(400, f"limit is from 1 to {PAGE_MAX}, after is what `next` of a page said")
     now = subject.clock.now()
     page: list[dict[str, Any]] = []
-    seen = 0
-    async for record in budgeted(islice(subject.store.walk(), after + limit + 1)):
-        if after <= seen < after + limit:
-            page.append(summary(record, now))
-        seen += 1
-    more = seen > after + limit
-    return _json({"objects": page, "stored": len(subject.store), "next": after + limit if more else None})
+    following = None
+    async for place, record in budgeted(subject.store.walk_from(after)):
+        if len(page) == limit:
+            following = after
+            break
+        page.append(summary(record, now))
+        after = place
+    return _json({"objects": page, "stored": len(subject.store), "next": following})
 
 
 async def _config(subject: Subject, request: Request) -> Response:

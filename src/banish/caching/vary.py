@@ -17,14 +17,17 @@ from banish.http.fields import Fields, split_list
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
 _WEIGHT = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.ASCII)
 
+_WRITTEN_BY_PROXIES = frozenset({"forwarded", "via", "x-forwarded-for"})
 _WEIGHTED = frozenset({"accept-encoding", "accept-language"})
 
 
 def vary_names(fields: Fields, policy: CachePolicy) -> tuple[str, ...] | None:
-    """The request fields that select this response, sorted; None if no request matches (`*`, or damage)."""
+    """The request fields that select this response, sorted; None if no request matches: `*`, damage, or a field
+    that proxies write anew for each client, ourselves included, so that what the client sent selects nothing.
+    """
     names = set(policy.vary_on)
     for member in fields.members("vary"):
-        if member == "*" or _TOKEN.fullmatch(member) is None:
+        if member == "*" or _TOKEN.fullmatch(member) is None or member.lower() in _WRITTEN_BY_PROXIES:
             return None
         names.add(member.lower())
     names.difference_update(policy.vary_ignore)

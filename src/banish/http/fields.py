@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
-
 NAMES_SHARED_MAX = 1024
 """Names of which one object is shared by all messages; NAME_LENGTH_SHARED_MAX is the longest such name. A stored
 response would be a third larger with names of its own."""
@@ -24,7 +23,9 @@ class _Shared(dict[str, tuple[str, str]]):
         if lower in self:
             lower = self[lower][0]
         pair = (name, lower)
-        if len(self) < NAMES_SHARED_MAX and len(name) <= NAME_LENGTH_SHARED_MAX:
+        if len(self) >= NAMES_SHARED_MAX:  # somebody sends names at random: begin again, the usual ones come back
+            self.clear()
+        if len(name) <= NAME_LENGTH_SHARED_MAX:
             self[name] = pair
         return pair
 

@@ -5,6 +5,7 @@ Source: RFC 9110 sections 13.2.2, 14.2, 15.3.7, 15.4.5 and 15.5.17; RFC 9111 sec
 """
 
 from banish.caching.cache_status import Outcome
+from banish.caching.reuse import contained_range
 from banish.caching.stored import Metadata, age
 from banish.http.conditions import not_modified
 from banish.http.fields import Fields
@@ -105,10 +106,7 @@ def _part_of_part(request: RequestHead, record: StoredResponse, fields: Fields, 
     held = record.meta.content_range
     assert held is not None
     first, last, total = held
-    start, end = first, last + 1
-    ranges = parse_range(request.fields.get("range") or "")
-    if ranges and total is not None and (span := resolve(ranges[0], total)) is not None:
-        start, end = max(start, span[0]), min(end, span[1])
+    start, end = contained_range(request, record.meta) or (first, last + 1)
     fields = fields.without(("content-range",)).plus("Content-Range", str(ContentRange(start, end - 1, total)))
     body = _bytes(record.body, start - first, end - first)
     return Answer(206, fields, outcome, body=body, length=end - start)

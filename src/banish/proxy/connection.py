@@ -73,6 +73,17 @@ class Stage(StrEnum):
     LINGER = "linger"
 
 
+class Hold(StrEnum):
+    """Why nothing is read from the client just now. Each reason comes and goes by itself."""
+
+    QUEUE = "queue"
+    """As many requests wait as may."""
+    BODY = "body"
+    """The request body is read more slowly than it comes."""
+    TUNNEL = "tunnel"
+    """The other side of the tunnel takes bytes more slowly than they come, or is not open yet."""
+
+
 class ClientConnection(asyncio.Protocol):
     """The protocol of one client connection."""
 
@@ -90,7 +101,8 @@ class ClientConnection(asyncio.Protocol):
         self._queue: deque[Request | ClientError] = deque()
         self._task: asyncio.Task[None] | None = None
         self._writable: asyncio.Future[None] | None = None
-        self._paused = False
+        self._holds: set[Hold] = set()
+        self._unsent = 0
         self._deaf = False
         """What still comes in is not read: an error was met, or the connection is closing."""
         self._ended = False
@@ -135,6 +147,7 @@ class ClientConnection(asyncio.Protocol):
         return bool(self._queue) and self._info.scheme == "http"
 
     def pause_writing(self) -> None:
+        self._unsent = self._transport.get_write_buffer_size()
         self._writable = asyncio.get_running_loop().create_future()
         self._quiet = False
         self._wait_for(Stage.WRITE)
@@ -164,6 +177,9 @@ class ClientConnection(asyncio.Protocol):
 
     def expire(self) -> None:
         """The wheel's call: the client was waited for long enough."""
+        if self._stage in (Stage.WRITE, Stage.LINGER) and self._takes_something():
+            self._wait_for(self._stage)
+            return
         self._front.client_timeouts.add(self._stage)
         match self._stage:
             case Stage.IDLE:
@@ -176,6 +192,11 @@ class ClientConnection(asyncio.Protocol):
                 self._transport.abort()
             case _:
                 self._wait_for(Stage.ANSWER)
+
+    def _takes_something(self) -> bool:
+        """Whether the client has read any of what waits for it since this was asked last."""
+        before, self._unsent = self._unsent, self._transport.get_write_buffer_size()
+        return self._unsent < before
 
     def drain(self) -> None:
         """The edge is going away: close now if nothing is going on, else after the answer at work."""
@@ -218,8 +239,8 @@ class ClientConnection(asyncio.Protocol):
         """Feed the parser what has arrived, until the queue is full or something is wrong."""
         self._quiet = False
         while self._unparsed and not self._deaf and self._tunnel is None:
-            if len(self._queue) >= self._front.config.limits.pipelined_requests:
-                self._pause_reading()
+            if len(self._queue) >= self._front.config.limits.pipelined_requests and self._receiving is None:
+                self._hold(Hold.QUEUE)
                 return
             piece, self._unparsed = self._unparsed[:PIECE_BYTES], self._unparsed[PIECE_BYTES:]
             self._feed(piece)
@@ -355,7 +376,7 @@ class ClientConnection(asyncio.Protocol):
             self._wait_for(Stage.BODY)
 
         length = framing.length if framing.kind is FramingKind.LENGTH else None
-        body = RequestBody(self._pause_reading, self._resume_reading, wanted, length=length)
+        body = RequestBody(lambda: self._hold(Hold.BODY), lambda: self._release(Hold.BODY), wanted, length=length)
         return body
 
     def _too_large(self, limit: str, reason: str, status: int = 431) -> LimitExceeded:
@@ -396,17 +417,19 @@ class ClientConnection(asyncio.Protocol):
         """Bytes of a tunnel that is not open yet."""
         self._early += data
         if len(self._early) > self._front.config.limits.request_head_bytes:
-            self._pause_reading()
+            self._hold(Hold.TUNNEL)
 
-    def _pause_reading(self) -> None:
-        if not self._paused and not self._transport.is_closing():
-            self._paused = True
+    def _hold(self, reason: Hold) -> None:
+        """Stop reading, for one more reason."""
+        if not self._holds and not self._transport.is_closing():
             self._transport.pause_reading()
+        self._holds.add(reason)
 
-    def _resume_reading(self) -> None:
-        if self._paused and not self._transport.is_closing():
-            self._paused = False
+    def _release(self, *reasons: Hold) -> None:
+        """These reasons hold no more: read on, unless there is another."""
+        if self._holds and self._holds <= set(reasons) and not self._transport.is_closing():
             self._transport.resume_reading()
+        self._holds.difference_update(reasons)
 
     # --- from answers to bytes
 
@@ -453,9 +476,12 @@ class ClientConnection(asyncio.Protocol):
         if answered.upgrade:  # the websocket was refused: what came after is ordinary HTTP again
             self._unparsed, self._early, self._tunnel, self._parser = self._early, b"", None, None
             self._begin_message()
-        self._resume_reading()
+            self._release(Hold.TUNNEL)
+            self._deaf = self._deaf and not self._ended
+        self._release(Hold.QUEUE)
         if self._unparsed:
             self._parse()
+        self._deaf = self._deaf or self._ended
         if not self._queue and self._receiving is None:
             self._rest()
 
@@ -543,7 +569,7 @@ class ClientConnection(asyncio.Protocol):
         except OSError:  # the client has reset the connection
             self._transport.abort()
             return
-        self._resume_reading()
+        self._release(*Hold)
         self._wait_for(Stage.LINGER)
 
     def _close(self) -> None:
@@ -565,11 +591,16 @@ class ClientConnection(asyncio.Protocol):
         assert answer.tunnel is not None
         self._wait_for(Stage.ANSWER)
         self._transport.write(encode_head(answer, keep=True, chunked=False, version="1.1", switching=True))
-        relay = Relay(answer.tunnel, self._transport.write, self._drained, self._pause_reading, self._resume_reading)
+        relay = Relay(
+            answer.tunnel, self._transport.write, self._drained,
+            pause=lambda: self._hold(Hold.TUNNEL), resume=lambda: self._release(Hold.TUNNEL),
+        )  # fmt: skip
         self._tunnel = relay.feed
         if self._early:
             relay.feed(self._early)
-        self._resume_reading()
+        self._release(Hold.QUEUE)
+        if len(self._early) <= PIECE_BYTES:
+            self._release(Hold.TUNNEL)
         sent = await relay.run()
         self._front.answered(request, answer, sent)
         self._close()

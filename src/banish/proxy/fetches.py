@@ -21,13 +21,14 @@ import structlog
 from banish.caching.storing import StoreReason, confirm_size
 from banish.clock import Clock
 from banish.errors import BadResponse, BanishError
-from banish.http.messages import RequestHead
+from banish.http.messages import SAFE_METHODS, RequestHead
 from banish.origin.client import OriginResponse
 from banish.proxy.plan import Plan, upstream_head
 from banish.proxy.taking import Fetched, Taker
 from banish.purge.stamps import PurgeTable, Verdict
 from banish.store.bodies import Body
 from banish.store.memory import MemoryStore, PutOutcome
+from banish.store.records import StoredResponse
 from banish.tables import Accounts, Metric
 
 UNSHARED_KEYS_MAX = 10_000
@@ -68,7 +69,8 @@ class Fetch:
         except asyncio.CancelledError:
             self.owned = False
             if not self.ready.done():
-                if self.plan.head.method != "GET" or self.plan.policy.bypass:
+                # An unsafe request may have its effect all the same: its response is awaited, for what it invalidates.
+                if self.plan.policy.bypass and self.plan.head.method in SAFE_METHODS:
                     self.break_off()
             elif isinstance(fetched := self.ready.result(), Fetched) and fetched.reader is not None:
                 fetched.reader.close()
@@ -161,10 +163,10 @@ class Fetcher:
         """Send, decide, carry the body."""
         plan = fetch.plan
         response = await self._send(fetch, fetch.outgoing)
-        if response.head.status == 304 and plan.records and self._taker.confirmed(plan, response.head) is None:
+        if response.head.status == 304 and plan.validating and self._taker.confirmed(plan, response.head) is None:
             # It speaks of a response that was not asked about. The client's own conditions it may answer.
             response.close()
-            plan.records = ()
+            plan.records, plan.validating = (), False
             response = await self._send(fetch, upstream_head(plan, plan.head, self._node))
         if response.tunnel is not None:
             if (response.head.fields.get("upgrade") or "").lower() != "websocket":
@@ -175,7 +177,7 @@ class Fetcher:
             return
         try:
             fetched = self._taker.take(plan, fetch.fence, response, lambda kept: self._make_body(kept, fetch.break_off))
-            if fetched.record is None or fetched.hides_error or fetched.record.meta.lifetime <= 0:
+            if fetched.record is None or not fetched.reason.storable or fetched.record.meta.lifetime <= 0:
                 self._unshare(fetch)
             if fetched.body is not None and fetch.owned:
                 fetched.reader = fetched.body.reader()
@@ -218,9 +220,15 @@ class Fetcher:
         if record is None or not body.kept:
             return
         meta = confirm_size(record.meta, body.size)
-        if meta is not None:
-            record.meta = meta
-            self._fenced.add(n=self._store.put(record) is PutOutcome.PURGED)
+        if meta is None or (meta.partial and self._holds_whole(record)):
+            return
+        record.meta = meta
+        self._fenced.add(n=self._store.put(record) is PutOutcome.PURGED)
+
+    def _holds_whole(self, part: StoredResponse) -> bool:
+        """Whether the whole that this is a part of is stored: a part must not take its place."""
+        stored = self._store.lookup(part.meta.key)
+        return any(record.variant == part.variant and not record.meta.partial for record in stored)
 
     # --- keys not worth waiting for
 

@@ -12,7 +12,6 @@ Not here: the rules themselves (`caching/`), exchanges with the origin (`fetches
 Source: RFC 9111 section 4; RFC 9211; the answer rule is PURGE rule 9.
 """
 
-from collections.abc import Mapping
 from typing import assert_never
 from urllib.parse import quote
 
@@ -29,6 +28,7 @@ from banish.clock import Clock
 from banish.edge.hook_views import HookRequest
 from banish.edge.runtime import Runtimes
 from banish.errors import BanishError, ClientError, OriginError
+from banish.http.conditions import has_state_changing_precondition
 from banish.http.fields import Fields
 from banish.http.hops import end_to_end, via_count
 from banish.http.messages import RequestHead
@@ -46,7 +46,8 @@ from banish.store.records import StoredResponse
 
 FETCHES_PER_REQUEST_MAX = 2
 """Fetches a request may wait for before it starts its own, which always satisfies it (PURGE rule 9)."""
-REFUSED_METHODS: Mapping[str, int] = {"TRACE": 405, "CONNECT": 501}
+METHODS = "GET, HEAD, OPTIONS"
+"""What the edge itself can say that it allows; the origin may allow more."""
 LOOPS_MAX = 1
 """Times a request may have passed here before; a second edge of the same name in the way is no loop."""
 
@@ -114,8 +115,10 @@ class Pipeline:
             head = msgspec.structs.replace(head, fields=end_to_end(head.fields))
         if request.connection.https_port is not None:
             return self._to_https(request, request.connection.https_port)
-        if head.method in REFUSED_METHODS:
-            raise ClientError(REFUSED_METHODS[head.method], f"{head.method} is not served here", close=False)
+        if head.method == "TRACE":  # it would show a client what the edge and its neighbours add
+            refusal = self._error(405, ClientError(405, "TRACE is not served here"), None, outcome=Outcome.REFUSED)
+            refusal.fields = refusal.fields.plus("Allow", METHODS)
+            return refusal
         if via_count(head.fields, self._node) > LOOPS_MAX:
             raise ClientError(508, "the request has passed here before", close=False)
         site = self.runtimes.match(request.target.host)
@@ -134,9 +137,7 @@ class Pipeline:
             policy = msgspec.structs.replace(policy, bypass=True)
         hops = head.fields.get("max-forwards") or ""
         if head.method == "OPTIONS" and hops.isdecimal() and not int(hops[:9]):
-            fields = Fields.of(
-                [("Allow", "GET, HEAD, OPTIONS"), ("Cache-Status", f"{self._node}; detail=max-forwards")]
-            )
+            fields = Fields.of([("Allow", METHODS), ("Cache-Status", f"{self._node}; detail=max-forwards")])
             return Answer(204, fields, Outcome.SYNTHETIC)
         if request.upgrade and not site.config.websocket:
             raise ClientError(501, "WebSocket is switched off for this site", close=False)
@@ -179,7 +180,7 @@ class Pipeline:
                 record = _record(records, meta)
                 if record.body.accepts_readers:
                     self._store.touch(record)
-                    self._publish(plan, record, now)
+                    self._publish(plan, record, records, now)
                     return self._stored(plan, record, now, Outcome.HIT)
                 return await self._fetch(plan, Forwarded.MISS)
             case Stale(meta):
@@ -191,7 +192,8 @@ class Pipeline:
                 plan.records = (_record(records, meta),)
                 return await self._fetch(plan, reason)
             case Forward(reason, variants):
-                plan.records = tuple([_record(records, meta) for meta in variants])
+                if plan.head.method == "GET":
+                    plan.records = tuple([_record(records, meta) for meta in variants])
                 return await self._fetch(plan, reason)
             case Unsatisfiable():
                 error = ClientError(504, "only-if-cached, and nothing usable is stored", close=False)
@@ -229,6 +231,7 @@ class Pipeline:
         asked = plan.head
         if share and (plan.records or not self._fetcher.is_unshared(plan.key)):
             metas = [record.meta for record in plan.records]
+            plan.validating = bool(metas)
             asked = conditional_request(plan.head, metas, selected=reason is not Forwarded.VARY_MISS)
             asked = msgspec.structs.replace(asked, fields=asked.fields.without(_PART))
         outgoing = upstream_head(plan, asked, self._node)
@@ -244,9 +247,13 @@ class Pipeline:
         record = fetched.record
         if record is None or not record.body.accepts_readers:
             return None
+        if not (fetched.reason.storable or fetched.hides_error):
+            return None  # a 304 may have made it private
         if not self._unpurged(record, plan.request.arrived_index):
             return None
         if fetched.hides_error:
+            if not self._unpurged(record, self._stamps.index):
+                return None
             if not stale_on_error(record.meta, now, plan.policy, plan.head, fetched.status):
                 return None
             return self._stored(plan, record, now, Outcome.STALE_ERROR, detail=f"origin-{fetched.status}")
@@ -265,7 +272,7 @@ class Pipeline:
         if plan.key in self._behind or self._fetcher.joinable(plan.key, self._stamps.index) is not None:
             return
         head = RequestHead("GET", plan.head.target, plan.head.fields.without(_SHAPING), plan.head.version)
-        behind = Plan(plan.request.repeated(), head, plan.site, plan.policy, plan.key, (record,), plan.view)
+        behind = Plan(plan.request.repeated(), head, plan.site, plan.policy, plan.key, (record,), view=plan.view)
         self._behind.add(plan.key)
         fetch = self._start(behind, Forwarded.STALE, share=True)
         fetch.ready.add_done_callback(lambda _: self._behind.discard(plan.key))
@@ -285,10 +292,12 @@ class Pipeline:
             detail=None if stored else fetched.reason.value,
         )  # fmt: skip
         shaped = any(name in plan.head.fields for name in _SHAPING) and fetched.head.status == 200
-        if fetched.record is not None and (fetched.revalidated or shaped):
+        record = fetched.record
+        if record is not None and (fetched.revalidated or shaped) and record.body.accepts_readers:
+            answer = from_stored(plan.head, record, now, outcome=outcome, cache_status=status)
             if fetched.reader is not None:
                 fetched.reader.close()
-            return from_stored(plan.head, fetched.record, now, outcome=outcome, cache_status=status)
+            return answer
         return self._relayed(plan, fetched, outcome, status)
 
     def _relayed(self, plan: Plan, fetched: Fetched, outcome: Outcome, status: str) -> Answer:
@@ -296,6 +305,8 @@ class Pipeline:
         head, body, reader = fetched.head, fetched.body, fetched.reader
         fields = head.fields.plus("Cache-Status", status)
         if body is None or reader is None:
+            if plan.head.method != "HEAD" and head.status != 304:
+                fields = fields.without(("content-length",))
             return Answer(head.status, fields, outcome, head.reason)
         fields = fields.without(("content-length",))
         if body.data is not None:
@@ -312,7 +323,7 @@ class Pipeline:
         for record in plan.records:
             if (
                 record.body.accepts_readers
-                and self._unpurged(record, plan.request.arrived_index)
+                and self._unpurged(record, self._stamps.index)  # what was purged is dead, also here (PURGE rule 10)
                 and stale_on_error(record.meta, now, plan.policy, plan.head, "unreachable")
             ):
                 return self._stored(plan, record, now, Outcome.STALE_ERROR, detail=error.code)
@@ -358,8 +369,11 @@ class Pipeline:
             answer = Answer(meta.status, fields, Outcome.HIT, meta.reason, length=len(data))
         return encode_head(answer, keep=True, chunked=False, version="1.1")
 
-    def _publish(self, plan: Plan, record: StoredResponse, now: float) -> None:
-        """Let the hot table repeat this hit, if all that it depended on is in the memo's key."""
+    def _publish(self, plan: Plan, record: StoredResponse, records: tuple[StoredResponse, ...], now: float) -> None:
+        """Let the hot table repeat this hit, if all that it depended on is in the memo's key.
+
+        It was chosen among `records`, and so depends on every field that selects any of them.
+        """
         request, meta = plan.request, record.meta
         if (
             record.body.data is None or meta.content_range is not None or meta.status in (204, 304)
@@ -368,7 +382,7 @@ class Pipeline:
             or (request.head.fields.get("connection") or "keep-alive").lower() != "keep-alive"
         ):  # fmt: skip
             return
-        selecting = dict.fromkeys(meta.vary)
+        selecting = dict.fromkeys([name for rival in records for name in rival.meta.vary])
         if plan.view is not None:
             if plan.view.read_outside:
                 return
@@ -392,6 +406,7 @@ def _is_like_others(head: RequestHead) -> bool:
         head.method == "GET"
         and "authorization" not in head.fields
         and not has_unkeyed_input(head)
+        and not has_state_changing_precondition(head.fields)
         and not request_directives(head.fields).no_store
     )
 

@@ -23,7 +23,9 @@ from banish.store.records import StoredResponse
 
 @dataclass(slots=True)
 class Plan:
-    """What a fetch is to do. `records` are the stored responses it asks the origin about, if any."""
+    """What a fetch is to do. `records` are the stored responses it is about, if any; `validating` says
+    that the origin is asked whether they still hold, so that a 304 speaks of them and not of the client's own.
+    """
 
     request: Request
     head: RequestHead
@@ -31,6 +33,7 @@ class Plan:
     policy: CachePolicy
     key: str
     records: tuple[StoredResponse, ...] = ()
+    validating: bool = False
     view: HookRequest | None = None
 
     @property
@@ -50,7 +53,9 @@ class Plan:
     def pass_interim(self, head: ResponseHead) -> None:
         """A 1xx goes on to the client that asked; 100 does not, since Expect was ours to answer."""
         if head.status > 101:
-            self.request.interim(msgspec.structs.replace(head, fields=end_to_end(head.fields)))
+            self.request.interim(
+                msgspec.structs.replace(head, fields=end_to_end(head.fields, also=("content-length",)))
+            )
 
 
 def upstream_head(plan: Plan, asked: RequestHead, node: str) -> RequestHead:

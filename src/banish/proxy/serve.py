@@ -82,6 +82,7 @@ class Edge:
             accounts=self.accounts,
             spool=self._spool,
             on_removed=lambda record, reason: self.hot.unpublish(record),
+            on_rivalled=self.hot.unpublish,
         )
         self._sweep_wanted = asyncio.Event()
         self._fetcher = Fetcher(

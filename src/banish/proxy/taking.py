@@ -105,7 +105,7 @@ class Taker:
         if (standing_in := self._hiding(plan, head.status)) is not None:
             return Fetched(head.status, head, StoreReason.STATUS, record=standing_in, hides_error=True)
         shaped = self._shape(plan, head)
-        if head.status == 304 and plan.records:
+        if head.status == 304 and plan.validating:
             return self._freshened(plan, fence, shaped, response)
         fence = self._invalidate(plan, fence, shaped.head)
         if plan.head.method == "HEAD":
@@ -118,7 +118,9 @@ class Taker:
             return None
         now = self._clock.now()
         for record in plan.records:
-            if record.body.accepts_readers and stale_on_error(record.meta, now, plan.policy, plan.head, status):
+            alive = self._stamps.verdict(record.targets, record.clean_at) in (Verdict.CLEAN, Verdict.SOFT)
+            may_hide = alive and record.body.accepts_readers
+            if may_hide and stale_on_error(record.meta, now, plan.policy, plan.head, status):
                 return record
         return None
 

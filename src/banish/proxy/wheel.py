@@ -9,6 +9,7 @@ Units: ticks of one second. A deadline fires between 0 and 2 ticks late, never e
 """
 
 import asyncio
+import math
 from typing import Protocol
 
 TICK_S = 1.0
@@ -52,7 +53,7 @@ class Wheel:
 
     def after(self, seconds: float) -> int:
         """The deadline that lies so far ahead: what an item already watched may write down itself, if later."""
-        return self.tick + 1 + int(seconds / TICK_S + 0.999)
+        return self.tick + 1 + math.ceil(seconds / TICK_S)
 
     def forget(self, item: Timed) -> None:
         """Never look at this item again."""

@@ -29,6 +29,9 @@ VARIANTS_MAX = 64
 SLICES = 1024
 """Dictionaries the store is cut into, so that whoever walks it copies a thousandth of the keys at a time."""
 
+PLACES_PER_SLICE = 1 << 32
+"""A place in a walk is the slice and how many of its records are passed, in one number that JSON can hold."""
+
 STORED_SPOOL_SHARE = 0.75
 """How much of the spool stored responses may fill; the rest is for bodies on their way in."""
 
@@ -92,7 +95,11 @@ class Removal(StrEnum):
 
 
 class MemoryStore:
-    """Stored responses of one edge. Not safe for threads: it belongs to the event loop."""
+    """Stored responses of one edge. Not safe for threads: it belongs to the event loop.
+
+    `on_removed` is told of each record that leaves; `on_rivalled` of each that is no longer the newest of its URL,
+    so that what was decided for it must be decided anew (RFC 9111 section 4: the most recent one is used).
+    """
 
     def __init__(
         self,
@@ -102,11 +109,13 @@ class MemoryStore:
         accounts: Accounts,
         spool: SpoolBudget | None = None,
         on_removed: Callable[[StoredResponse, Removal], None] | None = None,
+        on_rivalled: Callable[[StoredResponse], None] | None = None,
         variants_max: int = VARIANTS_MAX,
         stamp_age_min_s: float = STAMP_AGE_MIN_S,
     ) -> None:
         self._table = table
         self._on_removed = on_removed
+        self._on_rivalled = on_rivalled
         self._variants_max = variants_max
         self._slices: list[dict[str, tuple[StoredResponse, ...]]] = [{} for _ in range(SLICES)]
         self._in_memory: S3Fifo[VariantKey] = S3Fifo(budget_bytes)
@@ -168,9 +177,16 @@ class MemoryStore:
 
         What comes or goes meanwhile may be seen or not. Purged records not yet swept are among them.
         """
-        for held in self._slices:
-            for records in list(held.values()):
-                yield from records
+        return (record for _, record in self.walk_from(0))
+
+    def walk_from(self, place: int) -> Iterator[tuple[int, StoredResponse]]:
+        """As `walk`, beginning at a place: each record with the place behind it. The first place is 0."""
+        first, passed = divmod(place, PLACES_PER_SLICE)
+        for at in range(first, SLICES):
+            records = [record for variants in list(self._slices[at].values()) for record in variants]
+            for number, record in enumerate(records[passed:], passed + 1):
+                yield at * PLACES_PER_SLICE + number, record
+            passed = 0
 
     # Writing
 
@@ -264,6 +280,9 @@ class MemoryStore:
                     self._tier(other).remove(variant)
         others = self._slice(key).get(key, ())
         self._slice(key)[key] = (record, *others)
+        if self._on_rivalled is not None:
+            for other in others:
+                self._on_rivalled(other)
         for gone in tier.add(variant, weight):
             self._unlink(self._find(gone), Removal.EVICTED)
         if len(others) >= self._variants_max and record in self:

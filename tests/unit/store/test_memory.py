@@ -3,6 +3,7 @@ import gc
 import random
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.stored import stored_response, url_of
 class Kept:
     """A store, its table and what it said of removals."""
 
-    def __init__(self, budget_bytes: int = 1 << 20, *, spool: SpoolBudget | None = None, **settings: int) -> None:
+    def __init__(self, budget_bytes: int = 1 << 20, *, spool: SpoolBudget | None = None, **settings: Any) -> None:
         self.table = PurgeTable()
         self.accounts = Accounts()
         self.removed: list[tuple[str, Removal]] = []
@@ -290,6 +291,16 @@ def test_walking_sees_every_record_and_minds_no_change(kept: Kept) -> None:
         kept.store.put(stored_response(str(n)))
     seen |= {record.meta.key for record in walk}
     assert seen >= {str(n) for n in range(200)}
+
+
+def test_a_walk_goes_on_from_any_place(kept: Kept) -> None:
+    for n in range(200):
+        for language in ("en", "de"):
+            kept.store.put(stored_response(str(n), vary=("accept-language",), selecting=(language,)))
+    whole = list(kept.store.walk_from(0))
+    assert [record for _, record in whole] == list(kept.store.walk())
+    for passed, (place, _) in enumerate(whole, 1):
+        assert next(kept.store.walk_from(place), None) == next(iter(whole[passed:]), None)
 
 
 @pytest.mark.parametrize(("responses", "body_bytes"), [(2000, 10), (1000, 1000), (100, 100_000)])

@@ -16,13 +16,14 @@ def test_the_variant_tells_selecting_names_and_values_apart() -> None:
 def test_each_part_adds_its_weight() -> None:
     plain = stored_response().memory_bytes()
     assert stored_response(body=b"x" * 1005).memory_bytes() == plain + 1000
-    assert stored_response(fields=Fields.of([("Server", "x" * 100)])).memory_bytes() > plain + 300
+    assert stored_response(fields=Fields.of([("Server", "x" * 100)])).memory_bytes() > plain + 200
     two = (url_of("a"), group_target("shop", "https://shop.example", "news"))
     assert stored_response(targets=two).memory_bytes() > plain + 100
 
 
 def test_records_are_out_of_the_collectors_reach() -> None:
     record = stored_response(fields=Fields.of([("Server", "x"), ("Date", "y")]))
-    gc.collect()
+    for _ in range(2):  # a tuple is let go of once what it holds has been
+        gc.collect()
     for part in (record, record.meta, record.body, record.targets, record.meta.fields, record.meta.fields.lines):
         assert not gc.is_tracked(part)
