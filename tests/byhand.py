@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from banish.caching.cache_status import Outcome
+from banish.caching.keys import cache_key
 from banish.edge.config import Config, Site
 from banish.edge.runtime import Runtimes, SiteRuntime
 from banish.errors import BanishError
@@ -209,6 +210,7 @@ class ByHand:
             table=self.stamps,
             accounts=self.accounts,
             on_removed=lambda record, reason: self.hot.unpublish(record),
+            on_rivalled=self.hot.unpublish,
         )
         self.taker = Taker(store=self.store, stamps=self.stamps, clock=self.clock, node="banish", purged=self._purged)
         self.fetcher = Fetcher(
@@ -270,6 +272,10 @@ class ByHand:
         written = Written()
         taken = self.hot.lane(LISTENER).answer(head, written, ConnectionInfo("192.0.2.1", "http", LISTENER))
         return written.data if taken else None
+
+    def key(self, target: str = "/a") -> str:
+        """The cache key of a target."""
+        return cache_key(self.site.key_name, request_target("GET", target, HOST, "http"), self.site.policy(target))
 
     # --- purges
 

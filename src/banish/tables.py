@@ -54,6 +54,22 @@ class Accounts:
 
     def __init__(self) -> None:
         self._read: dict[str, tuple[Metric, list[Callable[[], Samples]]]] = {}
+        self._parts: list[Accounts] = []
+
+    def part(self) -> "Accounts":
+        """Books within these, for something that may end before the edge does."""
+        part = Accounts()
+        self._parts.append(part)
+        return part
+
+    def close_part(self, part: "Accounts") -> None:
+        """Close a part's books: what was counted stays counted, what was read is read no more."""
+        if part not in self._parts:
+            return
+        self._parts.remove(part)
+        for metric, figures in part.collect():
+            if metric.kind == "counter":
+                self.tally(metric).counts.update(figures)
 
     def tally(self, metric: Metric) -> Tally:
         """A tally to add to. Two tallies of one metric are summed at scrape."""
@@ -67,9 +83,16 @@ class Accounts:
 
     def collect(self) -> Iterable[tuple[Metric, dict[tuple[str, ...], float]]]:
         """Each metric with its figures, summed over those who count it."""
+        totals: dict[str, tuple[Metric, dict[tuple[str, ...], float]]] = {}
+        for metric, figures in self._each():
+            total = totals.setdefault(metric.name, (metric, {}))[1]
+            for labels, value in figures:
+                total[labels] = total.get(labels, 0) + value
+        yield from totals.values()
+
+    def _each(self) -> Iterable[tuple[Metric, Samples]]:
         for metric, readers in list(self._read.values()):
-            total: dict[tuple[str, ...], float] = {}
             for samples in readers:
-                for labels, value in samples():
-                    total[labels] = total.get(labels, 0) + value
-            yield metric, total
+                yield metric, samples()
+        for part in self._parts:
+            yield from part._each()

@@ -29,7 +29,7 @@ def explain(subject: Subject, url: str, lines: Iterable[tuple[str, str]]) -> dic
     if site is None:
         return {**found, "answer": "refused", "why": f"no site answers the host {target.host}"}
     policy = site.policy(target.path)
-    key = cache_key(site.name, target, policy)
+    key = cache_key(site.key_name, target, policy)
     records = subject.store.lookup(key)
     head = RequestHead("GET", target.path_and_query, Fields.of([("Host", target.host), *lines]))
     now = subject.clock.now()

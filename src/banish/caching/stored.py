@@ -46,11 +46,6 @@ class Metadata(msgspec.Struct, frozen=True, gc=False):
         """True for a stored 206."""
         return self.content_range is not None
 
-    @property
-    def has_validator(self) -> bool:
-        """True if the origin can be asked whether this response still holds."""
-        return self.etag is not None or self.last_modified is not None
-
 
 def age(meta: Metadata, now: float) -> float:
     """current_age of RFC 9111 section 4.2.3. A clock that was set back does not make a response younger."""
@@ -60,8 +55,3 @@ def age(meta: Metadata, now: float) -> float:
 def ttl(meta: Metadata, now: float) -> float:
     """Freshness left; negative once stale."""
     return meta.lifetime - age(meta, now)
-
-
-def is_fresh(meta: Metadata, now: float) -> bool:
-    """response_is_fresh of RFC 9111 section 4.2: a lifetime equal to the age is over."""
-    return meta.lifetime > age(meta, now)

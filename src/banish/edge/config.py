@@ -17,6 +17,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,7 +36,7 @@ from banish.origin.timeouts import Timeouts
 DEFAULT_LISTEN = "127.0.0.1:8080"
 DEFAULT_ADMIN = "127.0.0.1:8081"
 
-_NEEDS_RESTART = ("listen", "admin", "data", "memory")
+_NEEDS_RESTART = ("node", "listen", "admin", "data", "memory", "log.access", "log.format")
 """What a reload cannot change, since it is held open or sized at start."""
 
 _NOT_OURS = re.compile(r"BANISH_(CONFIG|TOKEN|SERVICE_.*|PORT(_.*)?)")
@@ -263,7 +264,7 @@ def _touches(path: KeyPath, wrong: Iterable[KeyPath]) -> bool:
 
 def needs_restart(old: Config, new: Config) -> list[str]:
     """Names of the settings that differ and that a reload cannot change."""
-    return [name for name in _NEEDS_RESTART if getattr(old, name) != getattr(new, name)]
+    return [name for name in _NEEDS_RESTART if attrgetter(name)(old) != attrgetter(name)(new)]
 
 
 def redacted(config: Config) -> dict[str, Any]:

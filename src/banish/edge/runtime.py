@@ -23,6 +23,7 @@ class SiteRuntime:
         self.site = site
         self.config = config
         self.name = site.name
+        self.key_name = site.key_name
         self.origin = OriginGroup(
             config.origin,
             accounts=accounts,
@@ -63,7 +64,13 @@ class Runtimes:
 
     def __init__(self, config: Config, *, accounts: Accounts, clock: Clock) -> None:
         self.sites = Sites(config)
-        self._by_name = {site.name: SiteRuntime(site, accounts=accounts, clock=clock) for site in self.sites.all}
+        self._accounts = accounts
+        self._books = accounts.part()
+        try:
+            self._by_name = {site.name: SiteRuntime(site, accounts=self._books, clock=clock) for site in self.sites.all}
+        except BaseException:
+            accounts.close_part(self._books)
+            raise
 
     def match(self, host: str) -> SiteRuntime | None:
         """The site that answers a host; None if none does."""
@@ -74,3 +81,4 @@ class Runtimes:
         """Close every connection to every origin."""
         for runtime in self._by_name.values():
             await runtime.origin.close()
+        self._accounts.close_part(self._books)

@@ -5,7 +5,11 @@ host is matched without its port. Exact names win over wildcards, the longer wil
 `*` comes last. `*.example.com` is every name below example.com, at any depth, and not example.com itself.
 """
 
+import contextlib
+import hashlib
 import re
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -22,13 +26,18 @@ _OVERRIDES = tuple(field.name for field in msgspec.structs.fields(Rule) if field
 
 
 class Site:
-    """One site as the request path uses it. It holds no state but a memo."""
+    """One site as the request path uses it. It holds no state but a memo.
 
-    __slots__ = ("_base", "_merged", "_rules", "config", "name")
+    `key_name` stands for the site in cache keys: its name and a digest of all that decides what is stored under
+    which key. When that changes, what was stored under the former rules is not found any more (PURGE rule 6).
+    """
+
+    __slots__ = ("_base", "_merged", "_rules", "config", "key_name", "name")
 
     def __init__(self, config: SiteConfig) -> None:
         self.config = config
         self.name = config.name
+        self.key_name = f"{config.name}#{_key_rules_digest(config)}"
         self._base = _lowered(config.cache)
         self._rules = [(_glob(rule.path), rule) for rule in config.rules]
         self._merged: dict[tuple[int, ...], CachePolicy] = {(): self._base}
@@ -97,6 +106,20 @@ class Sites:
     def named(self, name: str) -> Site | None:
         """The site of that name."""
         return next((site for site in self.all if site.name == name), None)
+
+
+def _key_rules_digest(config: SiteConfig) -> str:
+    rules: dict[str, Any] = msgspec.to_builtins(config)
+    deciding = [
+        {name: value for name, value in part.items() if not name.startswith("stale_")}  # these decide on reuse alone
+        for part in (rules["cache"], *rules["rules"])
+    ]
+    source = b""
+    if config.hooks is not None:
+        with contextlib.suppress(OSError):  # loading the hooks says what is wrong
+            source = Path(config.hooks).read_bytes()
+    told = msgspec.json.encode((config.origin, config.host_header, deciding), order="deterministic")
+    return hashlib.blake2b(told + source, digest_size=4).hexdigest()
 
 
 def _lowered(policy: CachePolicy) -> CachePolicy:

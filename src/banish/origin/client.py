@@ -26,7 +26,7 @@ from banish.origin.connect import Connector, OriginTls
 from banish.origin.connection import OriginConnection
 from banish.origin.exchange import Exchange, OnInterim
 from banish.origin.limits import Limits
-from banish.origin.pool import Plan, Pool
+from banish.origin.pool import Pool, Turn
 from banish.origin.reading import ResponseReader
 from banish.origin.sending import Upload, encode_head
 from banish.origin.timeouts import ORIGIN_TIMEOUTS, Stage, Timeouts, bound
@@ -258,9 +258,9 @@ class OriginGroup:
         self._opened.add()
         return connection
 
-    async def _wait(self, loop: asyncio.AbstractEventLoop) -> Plan[OriginConnection]:
+    async def _wait(self, loop: asyncio.AbstractEventLoop) -> Turn[OriginConnection]:
         """Stand in line for a connection, or the right to open one."""
-        turn: asyncio.Future[Plan[OriginConnection]] = loop.create_future()
+        turn: asyncio.Future[Turn[OriginConnection]] = loop.create_future()
         if not self._pool.wait(turn):
             raise ConnectFailed(f"{self.limits.waiting_max} requests wait for a connection already (waiting_max)")
         try:
@@ -274,7 +274,7 @@ class OriginGroup:
                 raise OriginTimeout(Stage.POOL_WAIT, "no connection to the origin came free", retryable=True) from error
             raise
 
-    def _hand_back(self, plan: Plan[OriginConnection]) -> None:
+    def _hand_back(self, plan: Turn[OriginConnection]) -> None:
         """The turn came when nobody waited for it any more."""
         if plan.connection is not None:
             self.connection_idle(plan.connection)

@@ -44,7 +44,7 @@ class Pooled(Protocol):
 C = TypeVar("C", bound=Pooled)
 
 
-class Plan(NamedTuple, Generic[C]):
+class Turn(NamedTuple, Generic[C]):
     """For a request: close `close`; then use `connection`, or else open one to `address`, or else wait."""
 
     connection: C | None = None
@@ -61,7 +61,7 @@ class Pool(Generic[C]):
         self._open = dict.fromkeys(addresses, 0)
         self._failed_at: dict[Address, float] = {}
         self._idle: list[C] = []
-        self._waiting: deque[Future[Plan[C]]] = deque()
+        self._waiting: deque[Future[Turn[C]]] = deque()
 
     def __repr__(self) -> str:
         idle = len(self._idle)
@@ -82,26 +82,26 @@ class Pool(Generic[C]):
         """Requests that wait for a connection."""
         return sum(not future.done() for future in self._waiting)
 
-    def take(self, now: float, *, fresh: bool = False, tried: Collection[Address] = ()) -> Plan[C]:
+    def take(self, now: float, *, fresh: bool = False, tried: Collection[Address] = ()) -> Turn[C]:
         """Decide for one request. `fresh`: no idle connection will do. `tried`: addresses out of question."""
         close: list[C] = []
         while self._idle and not fresh:
             connection = self._idle.pop()
             if connection.usable:
-                return Plan(connection, None, tuple(close))
+                return Turn(connection, None, tuple(close))
             close.append(connection)
         address = self._address_with_room(now, tried)
         if address is None:
             oldest = next((idle for idle in self._idle if idle.address not in tried), None)
             if oldest is None:
-                return Plan(None, None, tuple(close))
+                return Turn(None, None, tuple(close))
             self._idle.remove(oldest)
             close.append(oldest)
             address = oldest.address
         self._open[address] += 1
-        return Plan(None, address, tuple(close))
+        return Turn(None, address, tuple(close))
 
-    def wait(self, future: "Future[Plan[C]]") -> bool:
+    def wait(self, future: "Future[Turn[C]]") -> bool:
         """Stand in line: the future will be given a plan to carry out. False: the line is full."""
         if len(self._waiting) >= self._limits.waiting_max:
             self._waiting = deque(waiting for waiting in self._waiting if not waiting.done())
@@ -113,7 +113,7 @@ class Pool(Generic[C]):
     def give(self, connection: C) -> tuple[C, ...]:
         """A taken connection may carry another request. Says what must be closed for want of room."""
         if (future := self._next_waiting()) is not None:
-            future.set_result(Plan(connection=connection))
+            future.set_result(Turn(connection=connection))
             return ()
         self._idle.append(connection)
         same = [other for other in self._idle if other.address == connection.address]
@@ -133,7 +133,7 @@ class Pool(Generic[C]):
         self._open[address] -= 1
         if self._open[address] < self._limits.connections_max and (future := self._next_waiting()) is not None:
             self._open[address] += 1
-            future.set_result(Plan(address=address))
+            future.set_result(Turn(address=address))
 
     def failed(self, address: Address, now: float) -> None:
         """No connection came about: the address is the last choice for a while."""
@@ -155,7 +155,7 @@ class Pool(Generic[C]):
                 best, found = (avoid, count), address
         return found
 
-    def _next_waiting(self) -> "Future[Plan[C]] | None":
+    def _next_waiting(self) -> "Future[Turn[C]] | None":
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():

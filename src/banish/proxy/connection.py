@@ -57,6 +57,8 @@ LINGER_S = 30.0
 """How long a client may take to read what is left of the last answer, and to end its half."""
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 """SO_LINGER for no time at all: close sends RST."""
+_RTSP_METHOD = "Invalid method for HTTP"
+"""How llhttp speaks of methods that it knows from other protocols."""
 _FRAMING_NAMES = (b"content-length", b"transfer-encoding")
 
 log = structlog.get_logger(__name__)
@@ -167,7 +169,8 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._quiet and self._lane.answer(data, self._transport, self._info):
-            self.deadline = self._front.wheel.tick + self._idle_ticks
+            if self._quiet:  # else the answer has filled the buffer, and has a deadline of its own
+                self.deadline = self._front.wheel.tick + self._idle_ticks
             return
         if self._tunnel is not None:
             self._tunnel(data)
@@ -186,10 +189,12 @@ class ClientConnection(asyncio.Protocol):
                 self._close()
             case Stage.HEAD:
                 self._refuse(ClientError(408, "the request head did not arrive in time"))
+            case Stage.BODY if Hold.BODY in self._holds:
+                self._wait_for(Stage.BODY)  # it is not the client that is slow
             case Stage.BODY if self._receiving is not None:
                 self._receiving.fail(ClientError(408, "the request body did not arrive in time"))
             case Stage.WRITE | Stage.LINGER:
-                self._transport.abort()
+                self._reset()
             case _:
                 self._wait_for(Stage.ANSWER)
 
@@ -199,13 +204,13 @@ class ClientConnection(asyncio.Protocol):
         return self._unsent < before
 
     def drain(self) -> None:
-        """The edge is going away: close now if nothing is going on, else after the answer at work."""
-        if self._quiet:
+        """The edge is going away: close now if no request is at work, else after its answer."""
+        if not self._queue and self._receiving is None:
             self._close()
 
     def abort(self) -> None:
         """Drop the connection as it is."""
-        self._transport.abort()
+        self._reset()
 
     def _wait_for(self, stage: Stage) -> None:
         if self._writable is not None and stage not in (Stage.WRITE, Stage.LINGER):
@@ -252,7 +257,7 @@ class ClientConnection(asyncio.Protocol):
             self._parser = httptools.HttpRequestParser(self)
         if not self._began:
             self._opening = piece
-        elif not self._target and self._opening is not None:
+        elif not self._lines and self._opening is not None:
             self._opening += piece
         self._beside_body += len(piece)
         if self._beside_body > self._front.config.limits.request_head_bytes + PIECE_BYTES:
@@ -265,7 +270,10 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserInvalidMethodError:
             self._on_unknown_method()
         except httptools.HttpParserError as error:
-            self._refuse(ClientError(400, f"the message cannot be parsed: {error}"))
+            if str(error).startswith(_RTSP_METHOD):
+                self._on_unknown_method()
+            else:
+                self._refuse(ClientError(400, f"the message cannot be parsed: {error}"))
 
     def _on_unknown_method(self) -> None:
         """Give the message to a parser that takes any method, if its first byte is still known."""
@@ -274,7 +282,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._parser = UnknownMethodParser(self)
         self._unparsed = self._opening + self._unparsed
-        self._began, self._opening = True, None
+        self._began, self._opening, self._target = True, None, b""
         self._beside_body = 0
 
     def on_message_begin(self) -> None:
@@ -483,7 +491,10 @@ class ClientConnection(asyncio.Protocol):
             self._parse()
         self._deaf = self._deaf or self._ended
         if not self._queue and self._receiving is None:
-            self._rest()
+            if self._ended:
+                self._close()
+            else:
+                self._rest()
 
     def _send_interim(self, head: ResponseHead) -> None:
         """Pass on a 1xx, which HTTP/1.0 does not know (RFC 9110 section 15.2)."""

@@ -91,13 +91,21 @@ class RequestBody:
         """The body is whole."""
         self.trailers = trailers
         self.ended = True
+        self._let_go()
         self._wake()
 
     def fail(self, error: BanishError) -> None:
         """The rest will not come."""
         if not self.ended:
             self._error = error
+            self._let_go()
             self._wake()
+
+    def _let_go(self) -> None:
+        """Nothing more of it will come: what comes next is not to be held back for it, even if nobody reads it."""
+        if self._paused:
+            self._paused = False
+            self._resume()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -44,6 +44,8 @@ FENCED = Metric(
     "Responses that were not stored because a purge matched them after their fetch began.",
 )
 
+_CONDITIONS = ("if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range")
+
 log = structlog.get_logger(__name__)
 
 
@@ -72,8 +74,8 @@ class Fetch:
                 # An unsafe request may have its effect all the same: its response is awaited, for what it invalidates.
                 if self.plan.policy.bypass and self.plan.head.method in SAFE_METHODS:
                     self.break_off()
-            elif isinstance(fetched := self.ready.result(), Fetched) and fetched.reader is not None:
-                fetched.reader.close()
+            elif isinstance(fetched := self.ready.result(), Fetched):
+                fetched.drop()
             raise
 
     async def join(self) -> Fetched | BanishError:
@@ -162,18 +164,26 @@ class Fetcher:
     async def _exchange(self, fetch: Fetch) -> None:
         """Send, decide, carry the body."""
         plan = fetch.plan
-        response = await self._send(fetch, fetch.outgoing)
+        sent = fetch.outgoing
+        response = await self._send(fetch, sent)
         if response.head.status == 304 and plan.validating and self._taker.confirmed(plan, response.head) is None:
             # It speaks of a response that was not asked about. The client's own conditions it may answer.
             response.close()
             plan.records, plan.validating = (), False
-            response = await self._send(fetch, upstream_head(plan, plan.head, self._node))
+            sent = upstream_head(plan, plan.head, self._node)
+            response = await self._send(fetch, sent)
+        if response.head.status == 304 and not any(name in sent.fields for name in _CONDITIONS):
+            response.close()
+            raise BadResponse("the origin answered 304 to a request without a condition")
         if response.tunnel is not None:
             if (response.head.fields.get("upgrade") or "").lower() != "websocket":
                 response.tunnel.close()
                 raise BadResponse("the origin switched to another protocol than was asked for")
             head = self._taker.received(response)
-            self._settle(fetch, Fetched(101, head, StoreReason.STATUS, tunnel=response.tunnel))
+            fetched = Fetched(101, head, StoreReason.STATUS, tunnel=response.tunnel)
+            if not fetch.owned:
+                fetched.drop()
+            self._settle(fetch, fetched)
             return
         try:
             fetched = self._taker.take(plan, fetch.fence, response, lambda kept: self._make_body(kept, fetch.break_off))

@@ -34,7 +34,7 @@ from banish.purge.stamps import PurgeTable, Verdict
 from banish.store.records import StoredResponse
 
 ROUTES_MAX = 200_000
-"""Routes kept in all; past it the oldest goes."""
+"""Routes kept for each listener; past it the oldest goes."""
 ROUTES_PER_RESPONSE_MAX = 8
 """Spellings of one URL that may lead to one response."""
 VARIANTS_PER_ROUTE_MAX = 64
@@ -194,7 +194,8 @@ class HotTable:
             if not isinstance(choice, Choice) or choice.selecting != key.selecting:
                 choice = routes[place] = Choice(key.selecting, {})
             if len(choice.variants) >= VARIANTS_PER_ROUTE_MAX:
-                del choice.variants[next(iter(choice.variants))]
+                oldest = next(iter(choice.variants))
+                _unlead(choice.variants.pop(oldest), key._replace(values=oldest))
             choice.variants[key.values] = response
         response.routes = (*response.routes, key)
         if len(routes) > ROUTES_MAX:
@@ -204,10 +205,11 @@ class HotTable:
         routes = self.lane(listener).routes
         place = next(iter(routes))
         found = routes.pop(place)
-        for response in found.variants.values() if isinstance(found, Choice) else (found,):
-            response.routes = tuple(
-                [key for key in response.routes if (key.listener, key.host, key.target) != (listener, *place)]
-            )
+        if isinstance(found, Choice):
+            for values, response in found.variants.items():
+                _unlead(response, MemoKey(listener, *place, found.selecting, values))
+        else:
+            _unlead(found, MemoKey(listener, *place))
 
     def _shared_host(self, host: bytes) -> bytes:
         """One object for equal hosts: every memo of a site has the same."""
@@ -241,6 +243,10 @@ class HotTable:
 
     def __len__(self) -> int:
         return len(self._responses)
+
+
+def _unlead(response: HotResponse, key: MemoKey) -> None:
+    response.routes = tuple([known for known in response.routes if known != key])
 
 
 class Lane:

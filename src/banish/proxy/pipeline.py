@@ -94,7 +94,11 @@ class Pipeline:
         try:
             answer = await self._route(request)
             if isinstance(answer.body, BodyReader):
-                answer.first = answer.body.read_nowait()  # may raise, and nothing is sent yet
+                try:
+                    answer.first = answer.body.read_nowait()
+                except BanishError:  # and nothing is sent yet
+                    answer.close_body()
+                    raise
             return answer
         except ClientError as error:
             return self._error(error.status, error, None, outcome=Outcome.REFUSED, close=error.close)
@@ -142,7 +146,7 @@ class Pipeline:
         if request.upgrade and not site.config.websocket:
             raise ClientError(501, "WebSocket is switched off for this site", close=False)
         extra = "".join([f"+{quote(value, safe='')}" for value in view.key_extra]) if view is not None else ""
-        key = cache_key(site.name + extra, target, policy)
+        key = cache_key(site.key_name + extra, target, policy)
         plan = Plan(request, head, site, policy, key, view=view)
         if head.method not in ("GET", "HEAD"):
             return await self._fetch(plan, Forwarded.METHOD)
@@ -182,9 +186,13 @@ class Pipeline:
                     self._store.touch(record)
                     self._publish(plan, record, records, now)
                     return self._stored(plan, record, now, Outcome.HIT)
+                self._store.remove(record)  # its spool file cannot be read back
                 return await self._fetch(plan, Forwarded.MISS)
             case Stale(meta):
                 record = _record(records, meta)
+                if not record.body.accepts_readers:
+                    self._store.remove(record)
+                    return await self._fetch(plan, Forwarded.MISS)
                 self._store.touch(record)
                 self._revalidate_behind(plan, record)
                 return self._stored(plan, record, now, Outcome.STALE, detail="stale-while-revalidate")
@@ -229,7 +237,8 @@ class Pipeline:
         """
         plan.records = tuple([record for record in plan.records if self._unpurged(record, self._stamps.index)])
         asked = plan.head
-        if share and (plan.records or not self._fetcher.is_unshared(plan.key)):
+        asks_of_stored = plan.head.method == "GET" and not plan.policy.bypass and bool(plan.records)
+        if asks_of_stored or (share and not self._fetcher.is_unshared(plan.key)):
             metas = [record.meta for record in plan.records]
             plan.validating = bool(metas)
             asked = conditional_request(plan.head, metas, selected=reason is not Forwarded.VARY_MISS)
@@ -273,8 +282,8 @@ class Pipeline:
             return
         head = RequestHead("GET", plan.head.target, plan.head.fields.without(_SHAPING), plan.head.version)
         behind = Plan(plan.request.repeated(), head, plan.site, plan.policy, plan.key, (record,), view=plan.view)
-        self._behind.add(plan.key)
         fetch = self._start(behind, Forwarded.STALE, share=True)
+        self._behind.add(plan.key)
         fetch.ready.add_done_callback(lambda _: self._behind.discard(plan.key))
 
     def _fetched(self, plan: Plan, fetched: Fetched, reason: Forwarded, *, unshared: bool) -> Answer:
@@ -291,7 +300,8 @@ class Pipeline:
             ttl=ttl(fetched.record.meta, now) if fetched.record is not None else None,
             detail=None if stored else fetched.reason.value,
         )  # fmt: skip
-        shaped = any(name in plan.head.fields for name in _SHAPING) and fetched.head.status == 200
+        may_shape = fetched.head.status == 200 and plan.head.method in ("GET", "HEAD")
+        shaped = may_shape and any(name in plan.head.fields for name in _SHAPING)
         record = fetched.record
         if record is not None and (fetched.revalidated or shaped) and record.body.accepts_readers:
             answer = from_stored(plan.head, record, now, outcome=outcome, cache_status=status)

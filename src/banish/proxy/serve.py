@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -28,7 +29,7 @@ from banish.proxy.front import Front
 from banish.proxy.hot import HotTable
 from banish.proxy.pipeline import Pipeline
 from banish.proxy.taking import Taker
-from banish.proxy.tls import server_context
+from banish.proxy.tls import Certificates
 from banish.purge.stamps import PurgeTable
 from banish.store.bodies import Body, BodyLimits
 from banish.store.memory import MemoryStore
@@ -41,6 +42,8 @@ SWEEP_BUDGET_S = 0.001
 """What one slice of a sweep may take from requests."""
 SWEEP_EVERY_S = 1.0
 """How often stamps old enough are looked for when nothing else wakes the sweeper."""
+DROP_SLICE = 256
+"""Records looked at between two turns of the event loop when a reload has changed the rules."""
 RETIRED_S = 3600.0
 """How long the origins of a former configuration stay open for requests that began under it."""
 
@@ -121,8 +124,10 @@ class Edge:
         )
         self._pauses = Pauses(self.accounts)
         self._servers: list[asyncio.Server] = []
+        self._certificates: list[Certificates] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._retired: list[Runtimes] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def sites(self) -> Sites:
@@ -140,10 +145,8 @@ class Edge:
         self._front.wheel.start()
         if self.access_log.enabled:
             self.hot.log = self._front.hit
-        https = next((listener for listener in self.config.listen if listener.tls), None)
         try:
-            for listener in self.config.listen:
-                self._servers.append(await self._listen(listener, https))
+            await self._open_listeners()
         except BaseException:
             await self.stop()
             raise
@@ -152,26 +155,40 @@ class Edge:
         freeze()
         self.state = State.SERVING
 
-    async def _listen(self, listener: Listener, https: Listener | None) -> asyncio.Server:
+    async def _open_listeners(self) -> None:
+        """Those with TLS first: plain ones may send clients to the first of them."""
+        servers: dict[int, asyncio.Server] = {}
+        https_port = 443
+        for at, listener in sorted(enumerate(self.config.listen), key=lambda place: not place[1].tls):
+            servers[at] = await self._listen(listener, https_port if listener.redirect_to_https else None)
+            self._servers = [server for _, server in sorted(servers.items())]
+            if listener.tls and len(servers) == 1:
+                https_port = int(servers[at].sockets[0].getsockname()[1])
+
+    async def _listen(self, listener: Listener, https_port: int | None) -> asyncio.Server:
         host, _, port = listener.address.rpartition(":")
         scheme = "https" if listener.tls else "http"
-        https_port = None
-        if listener.redirect_to_https:
-            https_port = int(https.address.rpartition(":")[2]) if https is not None else 443
         name = f"{scheme}://{listener.address}"
+        context = None
+        if listener.tls:
+            certificates = Certificates(listener.tls)
+            self._certificates.append(certificates)
+            context = certificates.context
         return await asyncio.get_running_loop().create_server(
             lambda: ClientConnection(self._front, name, scheme, https_port=https_port),
             host.strip("[]") or None,
             int(port),
-            ssl=server_context(listener.tls) if listener.tls else None,
+            ssl=context,
             ssl_handshake_timeout=self.config.timeouts.handshake_s if listener.tls else None,
             backlog=BACKLOG,
         )
 
     def reload(self, config: Config) -> None:
-        """Put a new configuration in force: sites, rules, hooks, limits and waits. Raises ConfigError, and then
-        nothing has changed."""
+        """Put a new configuration in force: sites, rules, hooks, limits, waits; and read certificates anew. Raises
+        ConfigError, and then the former goes on."""
         runtimes = self._runtimes(config)
+        for certificates in self._certificates:
+            certificates.reload()
         former, self._pipeline.runtimes = self._pipeline.runtimes, runtimes
         self.config = self._front.config = config
         self.hot.clear()
@@ -179,6 +196,7 @@ class Edge:
         self.access_log.reopen()
         self._retired.append(former)
         asyncio.get_running_loop().call_later(RETIRED_S, self._close_retired, former)
+        self._background(self._drop_strangers())
 
     async def stop(self, *, drain_s: float = 0.0) -> None:
         """Take no new connections, let what is under way end within `drain_s` seconds, then close everything."""
@@ -200,8 +218,8 @@ class Edge:
         await self._fetcher.stop()
         for runtimes in (*self._retired, self._pipeline.runtimes):
             await runtimes.close()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for task in (*self._tasks, *([self._sweeper] if self._sweeper is not None else [])):
+            task.cancel()
         self._front.wheel.stop()
         self._pauses.stop()
         self.access_log.close()
@@ -217,7 +235,21 @@ class Edge:
 
     def _close_retired(self, runtimes: Runtimes) -> None:
         self._retired.remove(runtimes)
-        self._closing = asyncio.get_running_loop().create_task(runtimes.close())
+        self._background(runtimes.close())
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _drop_strangers(self) -> None:
+        """Delete what was stored under rules that are no longer in force: nothing finds it any more."""
+        names = {site.key_name for site in self.sites.all}
+        for at, record in enumerate(self.store.walk()):
+            if at % DROP_SLICE == 0:
+                await asyncio.sleep(0)
+            if record.meta.key.partition(" ")[0].partition("+")[0] not in names:
+                self.store.remove(record)
 
     def _make_body(self, kept: bool, abandoned: Callable[[], None]) -> Body:
         limits = BodyLimits(memory_bytes_max=self.config.memory.body_memory_bytes)

@@ -58,6 +58,13 @@ class Fetched:
     hides_error: bool = False
     tunnel: Tunnel | None = None
 
+    def drop(self) -> None:
+        """The one who asked has gone: want no more of it."""
+        if self.reader is not None:
+            self.reader.close()
+        if self.tunnel is not None:
+            self.tunnel.close()
+
 
 @dataclass(slots=True)
 class _Shaped:
@@ -200,7 +207,7 @@ class Taker:
         stored = [
             record.meta
             for url in urls
-            for record in self._store.lookup(cache_key(site.name, url, site.policy(url.path)))
+            for record in self._store.lookup(cache_key(site.key_name, url, site.policy(url.path)))
         ]
         gone = invalidated_groups(method, head, stored)
         targets = [url_target(site.name, key_target(url, site.policy(url.path)).url) for url in urls]

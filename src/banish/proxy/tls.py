@@ -1,6 +1,6 @@
-"""TLS for listeners: one context a listener, the certificate chosen by the name the client asks for (SNI).
+"""TLS for listeners: the certificate is chosen by the name the client asks for (SNI), and can be renewed at work.
 
-Source: RFC 6066 section 3; RFC 9325 for the least version. Names are those in the certificates themselves.
+Source: RFC 6066 section 3; RFC 9325 for the least version. The names are those in the certificates themselves.
 """
 
 import ssl
@@ -13,19 +13,30 @@ from banish.edge.config import Certificate
 from banish.errors import ConfigError
 
 
-def server_context(certificates: Sequence[Certificate]) -> ssl.SSLContext:
-    """A context that offers the first certificate, or the one whose names cover what the client asks for.
+class Certificates:
+    """The certificates of one listener. `context` is what the listener uses, for as long as it listens."""
 
-    Raises ConfigError if a file is missing or is not what it should be.
-    """
-    contexts = [_context(certificate) for certificate in certificates]
-    by_name: dict[str, ssl.SSLContext] = {}
-    for certificate, context in zip(certificates, contexts, strict=True):
-        for name in _names(certificate):
-            by_name.setdefault(name, context)
-    if len(contexts) > 1:
-        contexts[0].sni_callback = lambda connection, asked, _: _choose(connection, asked, by_name)
-    return contexts[0]
+    def __init__(self, certificates: Sequence[Certificate]) -> None:
+        """Raises ConfigError if a file is missing or is not what it should be."""
+        self._certificates = tuple(certificates)
+        self.context = _context(self._certificates[0])
+        self.context.sni_callback = lambda connection, asked, _: self._choose(connection, asked)
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the files anew, for connections to come. Raises ConfigError, and then nothing has changed."""
+        contexts = [_context(certificate) for certificate in self._certificates]
+        by_name: dict[str, ssl.SSLContext] = {}
+        for certificate, context in zip(self._certificates, contexts, strict=True):
+            for name in _names(certificate):
+                by_name.setdefault(name, context)
+        self._default, self._by_name = contexts[0], by_name
+
+    def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, asked: str | None) -> None:
+        """Put in the context of the certificate for this name; the first where none fits."""
+        name = (asked or "").lower()
+        wildcard = "*." + name.partition(".")[2]
+        connection.context = self._by_name.get(name) or self._by_name.get(wildcard) or self._default
 
 
 def _context(certificate: Certificate) -> ssl.SSLContext:
@@ -43,7 +54,7 @@ def _context(certificate: Certificate) -> ssl.SSLContext:
 
 
 def _names(certificate: Certificate) -> list[str]:
-    """DNS names and addresses that a certificate is for, in lower case."""
+    """The DNS names that a certificate is for, in lower case."""
     try:
         leaf = x509.load_pem_x509_certificate(Path(certificate.certificate).read_bytes())
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -52,13 +63,3 @@ def _names(certificate: Certificate) -> list[str]:
     except ValueError as error:
         raise ConfigError(f"certificate {certificate.certificate!r} cannot be read: {error}") from error
     return [name.lower() for name in names.get_values_for_type(x509.DNSName)]
-
-
-def _choose(connection: ssl.SSLObject | ssl.SSLSocket, asked: str | None, by_name: dict[str, ssl.SSLContext]) -> None:
-    """Put the fitting certificate's context in; the first stays where none fits."""
-    if asked is None:
-        return
-    name = asked.lower()
-    context = by_name.get(name) or by_name.get("*." + name.partition(".")[2])
-    if context is not None:
-        connection.context = context

@@ -273,8 +273,10 @@ class Fill:
         try:
             chunk = await asyncio.wrap_future(self._spool.submit(self._file.read, n_bytes, offset))
         except OSError as error:
+            self.kept = False  # take no more readers: damage is a miss from now on
             raise StoreError(f"cannot read back a spooled body: {error}") from error
         if not chunk:
+            self.kept = False
             raise StoreError("a spooled body is shorter than what was written")
         return chunk
 

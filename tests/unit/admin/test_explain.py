@@ -6,7 +6,7 @@ from tests.stored import stored_response
 from tests.unit.admin.subject import FakeEdge
 
 URL = "http://shop.example/a"
-KEY = f"default {URL}"
+KEY = f"{FakeEdge().sites.all[0].key_name} {URL}"
 
 
 def told(edge: FakeEdge, url: str = URL, lines: Iterable[tuple[str, str]] = ()) -> dict[str, Any]:

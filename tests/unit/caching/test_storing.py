@@ -302,13 +302,13 @@ class TestMetadata:
         meta = stored(response, get(("Foo", "1")), requested_at=NOW - 2, received_at=NOW)
         assert (meta.status, meta.reason, meta.lifetime, meta.heuristic) == (200, "Reason", 60, False)
         assert (meta.initial_age, meta.requested_at, meta.received_at) == (5, NOW - 2, NOW)
-        assert (meta.etag, meta.last_modified, meta.has_validator) == ('W/"a"', MODIFIED[1], True)
+        assert (meta.etag, meta.last_modified) == ('W/"a"', MODIFIED[1])
         assert (meta.vary, meta.selecting) == (("foo",), ("1",))
         assert (meta.tags, meta.groups) == (("t",), ("g",))
 
     def test_a_last_modified_that_is_no_date_validates_nothing(self) -> None:
         meta = stored(cached("max-age=60", ("Last-Modified", "long ago"), ("ETag", "")))
-        assert not meta.has_validator
+        assert (meta.etag, meta.last_modified) == (None, None)
 
 
 def test_reasons_have_stable_names_fit_for_cache_status() -> None:

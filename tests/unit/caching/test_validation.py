@@ -1,7 +1,7 @@
 import pytest
 
 from banish.caching.policy import CachePolicy
-from banish.caching.stored import Metadata, is_fresh
+from banish.caching.stored import Metadata, ttl
 from banish.caching.validation import (
     ETAGS_MAX,
     conditional_request,
@@ -88,7 +88,7 @@ class TestFreshening:
 
     def test_makes_a_response_fresh_again(self) -> None:
         found = updated(self.META, ETAG)
-        assert is_fresh(found, LATER)
+        assert ttl(found, LATER) > 0
         assert (found.date, found.received_at) == (LATER, LATER)
         assert found.fields.get_all("date") == [http_date(100)]
 

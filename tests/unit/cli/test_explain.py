@@ -12,7 +12,7 @@ from banish.cli.report import console
 from tests.stored import stored_response
 from tests.unit.admin.subject import FakeEdge
 
-KEY = "default http://shop.example/a"
+KEY = f"{FakeEdge().sites.all[0].key_name} http://shop.example/a"
 
 
 def answer_of(edge: FakeEdge, token: str | None = None, headers: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from banish.origin.addresses import Address
 from banish.origin.limits import Limits
-from banish.origin.pool import AVOID_ADDRESS_S, Plan, Pool
+from banish.origin.pool import AVOID_ADDRESS_S, Pool, Turn
 
 A, B = Address("http", "a", 80), Address("http", "b", 80)
 
@@ -20,7 +20,7 @@ def pool(*addresses: Address, **limits: int) -> Pool[Fake]:
     return Pool(addresses or (A,), Limits(**limits))
 
 
-def turn() -> "asyncio.Future[Plan[Fake]]":
+def turn() -> "asyncio.Future[Turn[Fake]]":
     return asyncio.Future(loop=_loop)
 
 
@@ -36,9 +36,9 @@ def test_the_newest_idle_connection_is_taken_first() -> None:
     books.give(old)
     books.give(new)
     assert repr(books) == "<Pool: 0 taken, 2 idle, 0 waiting>"
-    assert books.take(0) == Plan(connection=new)
-    assert books.take(0) == Plan(connection=old)
-    assert books.take(0) == Plan(address=A)
+    assert books.take(0) == Turn(connection=new)
+    assert books.take(0) == Turn(connection=old)
+    assert books.take(0) == Turn(address=A)
     assert repr(books) == "<Pool: 3 taken, 0 idle, 0 waiting>"
 
 
@@ -47,7 +47,7 @@ def test_an_idle_connection_that_died_is_handed_out_to_be_closed() -> None:
     dead = Fake(usable=False)
     books.take(0)
     books.give(dead)
-    assert books.take(0) == Plan(address=A, close=(dead,))
+    assert books.take(0) == Turn(address=A, close=(dead,))
     books.gone(dead)
     assert repr(books) == "<Pool: 1 taken, 0 idle, 0 waiting>"
 
@@ -55,16 +55,16 @@ def test_an_idle_connection_that_died_is_handed_out_to_be_closed() -> None:
 def test_connections_are_bounded_and_the_next_wait_in_line() -> None:
     books = pool(connections_max=1)
     books.take(0)
-    assert books.take(0) == Plan()
+    assert books.take(0) == Turn()
     first, second = turn(), turn()
     assert books.wait(first)
     assert books.wait(second)
     connection = Fake()
     books.give(connection)
-    assert first.result() == Plan(connection=connection)
+    assert first.result() == Turn(connection=connection)
     assert not second.done()
     books.gone(connection)
-    assert second.result() == Plan(address=A)
+    assert second.result() == Turn(address=A)
     assert repr(books) == "<Pool: 1 taken, 0 idle, 0 waiting>"
 
 
@@ -93,7 +93,7 @@ def test_a_fresh_connection_takes_the_place_of_the_oldest_idle_one() -> None:
     idle = Fake()
     books.take(0)
     books.give(idle)
-    assert books.take(0, fresh=True) == Plan(address=A, close=(idle,))
+    assert books.take(0, fresh=True) == Turn(address=A, close=(idle,))
     books.gone(idle)
     assert repr(books) == "<Pool: 1 taken, 0 idle, 0 waiting>"
 
@@ -122,4 +122,4 @@ def test_an_address_that_works_again_is_a_choice_again() -> None:
 
 def test_addresses_tried_in_vain_are_out_of_question() -> None:
     books = pool(A, B)
-    assert books.take(0, tried={A, B}) == Plan()
+    assert books.take(0, tried={A, B}) == Turn()

@@ -224,6 +224,11 @@ def test_a_suffix_within_a_stored_part() -> None:
     assert (answer.body, answer.fields.get("content-range")) == (b"ij", "bytes 8-9/10")
 
 
+def test_a_range_within_a_part_of_a_whole_of_unknown_size_is_exact_too() -> None:
+    answer = answered(record(b"cdefg", status=206, held=(2, 6, None)), ("Range", "bytes=3-4"))
+    assert (answer.body, answer.fields.get("content-range")) == (b"de", "bytes 3-4/*")
+
+
 @given(data=st.data(), total=st.integers(1, 40))
 def test_any_range_within_any_stored_part_is_exact(data: st.DataObject, total: int) -> None:
     whole = bytes(range(total))

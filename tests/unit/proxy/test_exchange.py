@@ -113,6 +113,18 @@ def test_whatever_is_paused_is_resumed_once_all_is_read(sizes: list[int], reads:
     run(scene())
 
 
+@pytest.mark.parametrize("end", ["whole", "failed"])
+def test_a_body_that_has_ended_holds_nothing_back_though_nobody_reads_it(end: str) -> None:
+    told = Told()
+    told.body.feed(bytes(BODY_WINDOW_BYTES + 1))
+    assert told.log == ["pause"]
+    if end == "whole":
+        told.body.end(Fields())
+    else:
+        told.body.fail(Truncated("gone"))
+    assert told.log == ["pause", "resume"]
+
+
 def test_a_failure_comes_after_what_has_arrived() -> None:
     async def scene() -> None:
         told = Told()

@@ -68,26 +68,24 @@ def test_waiters_whom_a_purge_shut_out_start_one_fetch_together() -> None:
     run(scene())
 
 
-def test_a_request_waits_for_two_fetches_at_most_and_then_sends_its_own() -> None:
+def test_who_waited_in_vain_sends_its_own_however_long_the_other_body_takes() -> None:
     async def scene() -> None:
         edge = ByHand()
-        tasks = [edge.ask("/a", f"X: {at}") for at in range(4)]
-        for round_ in range(4):
-            exchange = await edge.origin.next()
-            await edge.settled()
-            assert len(edge.origin.exchanges) <= round_ + 2
-            finish(exchange, b"%d" % round_, FRESH, "Vary: X")
-            await edge.settled()
-            if all(task.done() for task in tasks):
-                break
-            for open_ in edge.origin.exchanges[round_ + 1 :]:
-                if not open_.has_head:
-                    break
-        for exchange in edge.origin.exchanges:
-            if not exchange.has_head:
-                finish(exchange, b"x", FRESH, "Vary: X")
-        await asyncio.gather(*tasks)
-        assert len(edge.origin.exchanges) == 4  # each value has its own response
+        owner = edge.ask("/a", "X: 1")
+        first = await edge.origin.next()
+        waiters = [edge.ask("/a", f"X: {value}") for value in (2, 3)]
+        await edge.settled()
+        first.answer(200, FRESH, "Vary: X")
+        second = await edge.origin.next()
+        await edge.settled()
+        assert second.asked.fields.get("x") == "2"
+        second.answer(200, FRESH, "Vary: X")
+        third = await edge.origin.next()
+        assert third.asked.fields.get("x") == "3"
+        third.answer(200, FRESH, "Vary: X")
+        for at, exchange in enumerate((first, second, third)):
+            exchange.end(b"%d" % (at + 1))
+        assert [(await task).body for task in (owner, *waiters)] == [b"1", b"2", b"3"]
 
     run(scene())
 
@@ -224,19 +222,28 @@ def test_the_second_hit_is_hot() -> None:
     run(scene())
 
 
-def test_a_newer_variant_is_found_though_an_older_response_without_vary_is_hot() -> None:
+def test_newer_variants_are_found_though_older_responses_with_another_vary_are_hot() -> None:
     async def scene() -> None:
         edge = ByHand()
-        await edge.store_one("/a", FRESH, body=b"older")
-        await edge.ask("/a")
-        assert edge.lane_answers("/a", "X: 1") is not None
-        edge.clock.advance(1)
-        await edge.store_one("/a", FRESH, "Vary: X", body=b"newer", ask=("X: 1", "Cache-Control: no-cache"))
-        for _ in range(3):
-            for lines, body in ((("X: 1",), b"newer"), (("X: 2",), b"older"), ((), b"older")):
-                hot = edge.lane_answers("/a", *lines)
-                assert hot is None or hot.endswith(b"\r\n\r\n" + body)
-                assert (await edge.ask("/a", *lines)).body == body
+        stored: list[tuple[dict[str, str], bytes]] = []
+        asks = ("X: 1", "X: 2", "Y: 1", "X: 2", "Y: 2", "X: 1")
+        for at, (vary, line) in enumerate(zip(("", "X", "Y", "X", "", "Y"), asks, strict=True)):
+            body = b"version %d" % at
+            lines = (FRESH, f"Vary: {vary}") if vary else (FRESH,)
+            await edge.store_one("/a", *lines, body=body, ask=(line, "Cache-Control: no-cache"))
+            name, _, value = line.partition(": ")
+            stored.append(({vary: value if vary == name else ""} if vary else {}, body))
+            for asked in (("X", "1"), ("X", "2"), ("Y", "1"), ("Y", "2"), ("Z", "1")):
+                fitting = [
+                    body
+                    for selecting, body in stored
+                    if all((asked[1] if asked[0] == name else "") == value for name, value in selecting.items())
+                ]
+                for _ in range(2):
+                    hot = edge.lane_answers("/a", ": ".join(asked))
+                    assert hot is None or hot.endswith(b"\r\n\r\n" + fitting[-1])
+                    assert (await edge.ask("/a", ": ".join(asked))).body == fitting[-1]
+            edge.clock.advance(1)
 
     run(scene())
 

@@ -8,7 +8,7 @@ import trustme
 
 from banish.edge.config import Certificate
 from banish.errors import ConfigError
-from banish.proxy.tls import server_context
+from banish.proxy.tls import Certificates
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +32,13 @@ def issued(authority: trustme.CA, directory: Path, *names: str) -> Certificate:
 @pytest.fixture(scope="module")
 def context(authority: trustme.CA, directory: Path) -> ssl.SSLContext:
     """Of three certificates: the first for one name, one for a name and all below it, one for wildcards alone."""
-    return server_context(
+    return Certificates(
         [
             issued(authority, directory, "first.example"),
             issued(authority, directory, "shop.example", "*.shop.example", "first.example"),
             issued(authority, directory, "*.example", "www.shop.example"),
         ]
-    )
+    ).context
 
 
 def names_shown(context: ssl.SSLContext, authority: trustme.CA, asked: str | None) -> set[str]:
@@ -62,7 +62,9 @@ def names_shown(context: ssl.SSLContext, authority: trustme.CA, asked: str | Non
     return {str(name) for _, name in entries}
 
 
-FIRST, SHOP, STAR = "first.example", "shop.example", "*.example"
+FIRST = {"first.example"}
+SHOP = {"shop.example", "*.shop.example", "first.example"}
+STAR = {"*.example", "www.shop.example"}
 
 
 @pytest.mark.parametrize(
@@ -81,14 +83,13 @@ FIRST, SHOP, STAR = "first.example", "shop.example", "*.example"
     ],
 )
 def test_the_name_asked_for_decides(
-    context: ssl.SSLContext, authority: trustme.CA, asked: str | None, shown: str
+    context: ssl.SSLContext, authority: trustme.CA, asked: str | None, shown: set[str]
 ) -> None:
-    assert shown in names_shown(context, authority, asked)
+    assert names_shown(context, authority, asked) == shown
 
 
 def test_a_single_certificate_is_shown_to_everybody(authority: trustme.CA, directory: Path) -> None:
-    only = server_context([issued(authority, directory, "only.example")])
-    assert only.sni_callback is None
+    only = Certificates([issued(authority, directory, "only.example")]).context
     for asked in ("only.example", "other.example", None):
         assert names_shown(only, authority, asked) == {"only.example"}
 
@@ -97,13 +98,56 @@ def test_old_versions_are_not_spoken(context: ssl.SSLContext) -> None:
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
+def test_renewed_files_are_shown_to_connections_to_come(authority: trustme.CA, directory: Path) -> None:
+    first, second = (issued(authority, directory, name) for name in ("renewed.example", "second.example"))
+    certificates = Certificates([first, second])
+    again = authority.issue_cert("renewed.example", "added.example")
+    again.cert_chain_pems[0].write_to_path(first.certificate)
+    again.private_key_pem.write_to_path(first.key)
+    assert names_shown(certificates.context, authority, "added.example") == {"renewed.example"}
+    certificates.reload()
+    for asked in ("added.example", "renewed.example", "unknown.test"):
+        assert names_shown(certificates.context, authority, asked) == {"renewed.example", "added.example"}
+    assert names_shown(certificates.context, authority, "second.example") == {"second.example"}
+
+
+def test_files_that_cannot_be_used_leave_what_was_in_force(authority: trustme.CA, directory: Path) -> None:
+    only = issued(authority, directory, "damaged.example")
+    certificates = Certificates([only])
+    Path(only.key).write_text("no key")
+    with pytest.raises(ConfigError):
+        certificates.reload()
+    assert names_shown(certificates.context, authority, "damaged.example") == {"damaged.example"}
+
+
 def test_a_missing_file_is_said_in_clear_words(directory: Path) -> None:
     missing = Certificate(certificate=str(directory / "no.pem"), key=str(directory / "no.key"))
     with pytest.raises(ConfigError, match=r"no\.pem.*cannot be used"):
-        server_context([missing])
+        Certificates([missing])
 
 
 def test_a_key_of_another_certificate_is_said_in_clear_words(authority: trustme.CA, directory: Path) -> None:
     one, other = issued(authority, directory, "one.example"), issued(authority, directory, "two.example")
     with pytest.raises(ConfigError, match="the key must belong to the certificate"):
-        server_context([Certificate(certificate=one.certificate, key=other.key)])
+        Certificates([Certificate(certificate=one.certificate, key=other.key)])
+
+
+def test_a_renewed_certificate_is_shown_after_a_reload(authority: trustme.CA, tmp_path: Path) -> None:
+    old = issued(authority, tmp_path, "old.example")
+    certificates = Certificates([old])
+    renewed = authority.issue_cert("old.example", "more.example")
+    renewed.cert_chain_pems[0].write_to_path(old.certificate)
+    renewed.private_key_pem.write_to_path(old.key)
+    assert names_shown(certificates.context, authority, "old.example") == {"old.example"}
+    certificates.reload()
+    for asked in ("old.example", "more.example", None):
+        assert names_shown(certificates.context, authority, asked) == {"old.example", "more.example"}
+
+
+def test_a_reload_that_fails_leaves_the_former_certificate(authority: trustme.CA, tmp_path: Path) -> None:
+    certificate = issued(authority, tmp_path, "old.example")
+    certificates = Certificates([certificate])
+    Path(certificate.key).write_text("damaged")
+    with pytest.raises(ConfigError):
+        certificates.reload()
+    assert names_shown(certificates.context, authority, "old.example") == {"old.example"}

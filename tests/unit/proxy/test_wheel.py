@@ -24,18 +24,16 @@ def turned(wheel: Wheel, ticks: int) -> None:
         wheel.advance()
 
 
-@given(seconds=st.integers(1, 300_000).map(lambda hundredths: hundredths / 100), started=st.integers(0, 200))
-def test_a_deadline_is_met_never_early_and_at_most_two_ticks_late(seconds: float, started: int) -> None:
+@given(seconds=st.floats(0.0001, 3000), started=st.integers(0, 200))
+def test_a_deadline_is_met_never_early_and_less_than_two_ticks_late(seconds: float, started: int) -> None:
     wheel = Wheel()
     turned(wheel, started)
     item = Item(wheel)
     wheel.watch(item, seconds)
     turned(wheel, int(seconds) + 3)
     assert len(item.fired) == 1
-    ticks = item.fired[0] - started  # the first may come at once, so a tick less than this has surely passed
-    assert seconds <= ticks - 1 + 1e-9 or seconds <= ticks
-    assert ticks - 1 >= seconds - 1e-9
-    assert ticks <= seconds + 2
+    ticks = item.fired[0] - started
+    assert seconds <= ticks - 1 < seconds + 1  # the first tick may have come at once
 
 
 def test_a_deadline_moved_later_by_hand_is_met_then_and_not_before() -> None:

@@ -330,12 +330,14 @@ class TestSpooling:
             spool = SpoolBudget(tmp_path, 10_000)
             body = Body.filling(spool, kept=True, limits=SMALL)
             await fill(body, [b"x" * 200])
+            one, other = body.reader(), body.reader()
             monkeypatch.setattr(os, "pread", broken)
             with pytest.raises(StoreError):
-                await body.reader().read()
+                await one.read()
             monkeypatch.setattr(os, "pread", lambda *_: b"")
             with pytest.raises(StoreError):
-                await body.reader().read()
+                await other.read()
+            assert not body.accepts_readers  # damage is a miss from now on
             spool.close()
 
         run(play())
