@@ -3,9 +3,8 @@
     data_received ──▶ lane (hot table) ──▶ answered, done
          │ not covered
          ▼
-    parser ──▶ gate, framing ──▶ queue of requests ──▶ one task: pipeline.answer ──▶ written in order
+    reader ──▶ queue of requests ──▶ one task: pipeline.answer ──▶ written in order
 
-- httptools bounds nothing, so bytes that are not body are counted before it sees them.
 - An error in a message stands in the queue behind the answers to the messages before it.
 - The stage says what the client is being waited for, and the wheel holds its deadline:
 
@@ -16,7 +15,7 @@
       write   the client does not read    → aborted
       linger  the last answer is written  → aborted
 
-Not here: what the answer is (`pipeline.py`), its bytes on the wire (`wire.py`).
+Not here: reading requests (`reading.py`), what the answer is (`pipeline.py`), its head on the wire (`wire.py`).
 """
 
 import asyncio
@@ -28,28 +27,21 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
-import httptools
 import structlog
 
 from banish.edge.config import ClientTimeouts
-from banish.errors import BanishError, ClientError, LimitExceeded
+from banish.errors import BanishError, ClientError
 from banish.http.chunks import encode_chunk, encode_last_chunk, passable_trailers
-from banish.http.fields import Fields
-from banish.http.framing import EMPTY, Framing, FramingKind, request_framing
-from banish.http.gate import check_request_head
 from banish.http.messages import RequestHead, ResponseHead
-from banish.http.targets import request_target
 from banish.proxy.exchange import Answer, ConnectionInfo, Request, RequestBody
+from banish.proxy.reading import PIECE_BYTES, RequestReader
 from banish.proxy.tunnel import Relay
-from banish.proxy.unknown_methods import UnknownMethodParser
 from banish.proxy.wire import encode_head, encode_interim, refusal
 from banish.store.bodies import BodyReader
 
 if TYPE_CHECKING:
     from banish.proxy.front import Front
 
-PIECE_BYTES = 16384
-"""The parser is fed in pieces of this size, so that little is parsed ahead of what is answered."""
 DISCARD_BODY_BYTES = 65536
 """A request body nobody wanted is read up to this much to keep the connection; past it the connection closes."""
 FAR_S = 86400.0
@@ -57,9 +49,6 @@ LINGER_S = 30.0
 """How long a client may take to read what is left of the last answer, and to end its half."""
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 """SO_LINGER for no time at all: close sends RST."""
-_RTSP_METHOD = "Invalid method for HTTP"
-"""How llhttp speaks of methods that it knows from other protocols."""
-_FRAMING_NAMES = (b"content-length", b"transfer-encoding")
 
 log = structlog.get_logger(__name__)
 
@@ -92,10 +81,10 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, front: "Front", listener: str, scheme: str, *, https_port: int | None = None) -> None:
         self.deadline = 0
         self._front = front
-        self._info = ConnectionInfo("", scheme, listener, https_port=https_port)
+        self.info = ConnectionInfo("", scheme, listener, https_port=https_port)
         self._lane = front.hot.lane(listener)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._parser: httptools.HttpRequestParser | UnknownMethodParser | None = None
+        self._reader = RequestReader(front, self)
         self._stage = Stage.IDLE
         self._quiet = True
         """Between messages, nothing queued, nothing unsent: the lane may answer."""
@@ -112,14 +101,13 @@ class ClientConnection(asyncio.Protocol):
         self._tunnel: Callable[[bytes], None] | None = None
         self._early = b""
         self._idle_ticks = front.wheel.after(front.config.timeouts.idle_s) - front.wheel.tick
-        self._begin_message()
 
     # --- the transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        self._info = self._info._replace(
+        self.info = self.info._replace(
             peer=peer[0] if isinstance(peer, tuple) else "", local=_authority(local) if isinstance(local, tuple) else ""
         )
         if self._front.admit(self):
@@ -131,8 +119,8 @@ class ClientConnection(asyncio.Protocol):
         self._deaf = True
         self._front.leave(self)
         gone = ClientError(499, "the client closed the connection")
-        if self._receiving is not None:
-            self._receiving.fail(gone)
+        if self._reader.body is not None:
+            self._reader.body.fail(gone)
         if self._tunnel is not None:
             self._tunnel(b"")
         if self._task is not None:
@@ -141,12 +129,12 @@ class ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client sends no more. What it asked before is still answered, where the transport can."""
-        if self._receiving is not None:
-            self._receiving.fail(ClientError(400, "the request ended before its body did"))
+        if self._reader.body is not None:
+            self._reader.body.fail(ClientError(400, "the request ended before its body did"))
         if self._tunnel is not None:
             self._tunnel(b"")
         self._deaf = self._ended = True
-        return bool(self._queue) and self._info.scheme == "http"
+        return bool(self._queue) and self.info.scheme == "http"
 
     def pause_writing(self) -> None:
         self._unsent = self._transport.get_write_buffer_size()
@@ -168,7 +156,7 @@ class ClientConnection(asyncio.Protocol):
             self._writable = None
 
     def data_received(self, data: bytes) -> None:
-        if self._quiet and self._lane.answer(data, self._transport, self._info):
+        if self._quiet and self._lane.answer(data, self._transport, self.info):
             if self._quiet:  # else the answer has filled the buffer, and has a deadline of its own
                 self.deadline = self._front.wheel.tick + self._idle_ticks
             return
@@ -191,8 +179,8 @@ class ClientConnection(asyncio.Protocol):
                 self._refuse(ClientError(408, "the request head did not arrive in time"))
             case Stage.BODY if Hold.BODY in self._holds:
                 self._wait_for(Stage.BODY)  # it is not the client that is slow
-            case Stage.BODY if self._receiving is not None:
-                self._receiving.fail(ClientError(408, "the request body did not arrive in time"))
+            case Stage.BODY if self._reader.body is not None:
+                self._reader.body.fail(ClientError(408, "the request body did not arrive in time"))
             case Stage.WRITE | Stage.LINGER:
                 self._reset()
             case _:
@@ -205,7 +193,7 @@ class ClientConnection(asyncio.Protocol):
 
     def drain(self) -> None:
         """The edge is going away: close now if no request is at work, else after its answer."""
-        if not self._queue and self._receiving is None:
+        if not self._queue and self._reader.body is None:
             self._close()
 
     def abort(self) -> None:
@@ -220,160 +208,47 @@ class ClientConnection(asyncio.Protocol):
 
     def _rest(self) -> None:
         """Nothing is at work: wait for the next message, or for the rest of a head."""
-        self._quiet = not (self._began or self._unparsed or self._deaf or self._writable is not None)
+        self._quiet = not (self._reader.began or self._unparsed or self._deaf or self._writable is not None)
         if self._quiet and self._front.draining:
             self._close()
-        elif not self._began:
+        elif not self._reader.began:
             self._wait_for(Stage.IDLE)
         elif self._stage is not Stage.HEAD:  # its deadline is for the whole head, however it drips in
             self._wait_for(Stage.HEAD)
 
     # --- from bytes to requests
 
-    def _begin_message(self) -> None:
-        self._target = b""
-        self._lines: list[tuple[bytes, bytes]] = []
-        self._trailers: list[tuple[bytes, bytes]] | None = None
-        self._receiving: RequestBody | None = None
-        self._began = False
-        self._opening: bytes | None = None
-        self._beside_body = 0
-        self._reframing = self._reframed_whole = False
-
     def _parse(self) -> None:
         """Feed the parser what has arrived, until the queue is full or something is wrong."""
         self._quiet = False
         while self._unparsed and not self._deaf and self._tunnel is None:
-            if len(self._queue) >= self._front.config.limits.pipelined_requests and self._receiving is None:
+            if len(self._queue) >= self._front.config.limits.pipelined_requests and self._reader.body is None:
                 self._hold(Hold.QUEUE)
                 return
             piece, self._unparsed = self._unparsed[:PIECE_BYTES], self._unparsed[PIECE_BYTES:]
-            self._feed(piece)
+            try:
+                self._unparsed = self._reader.feed(piece) + self._unparsed
+            except ClientError as error:
+                self._refuse(error)
+            if self._reader.switching:  # and so it must wait for the origin's word
+                self._tunnel = self._hold_early
+                early, self._unparsed = self._unparsed, b""
+                self._hold_early(early)
         if not self._queue and not self._deaf:
             self._rest()
 
-    def _feed(self, piece: bytes) -> None:
-        if self._parser is None:
-            self._parser = httptools.HttpRequestParser(self)
-        if not self._began:
-            self._opening = piece
-        elif not self._lines and self._opening is not None:
-            self._opening += piece
-        self._beside_body += len(piece)
-        if self._beside_body > self._front.config.limits.request_head_bytes + PIECE_BYTES:
-            self._refuse(self._too_large("request_head_bytes", "the request head is too large"))
-            return
-        try:
-            self._parser.feed_data(piece)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._after_upgrade(piece[upgrade.args[0] :])
-        except httptools.HttpParserInvalidMethodError:
-            self._on_unknown_method()
-        except httptools.HttpParserError as error:
-            if str(error).startswith(_RTSP_METHOD):
-                self._on_unknown_method()
-            else:
-                self._refuse(ClientError(400, f"the message cannot be parsed: {error}"))
+    def take(self, request: Request) -> None:
+        """The reader has a request."""
+        request.interim = self._send_interim
+        self._enqueue(request)
 
-    def _on_unknown_method(self) -> None:
-        """Give the message to a parser that takes any method, if its first byte is still known."""
-        if self._opening is None:
-            self._refuse(ClientError(501, "the method is not known, and came behind another request"))
-            return
-        self._parser = UnknownMethodParser(self)
-        self._unparsed = self._opening + self._unparsed
-        self._began, self._opening, self._target = True, None, b""
-        self._beside_body = 0
-
-    def on_message_begin(self) -> None:
-        self._began = True
-
-    def on_url(self, target: bytes) -> None:
-        if not self._reframing:
-            self._target += target
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._reframing:
-            return
-        (self._lines if self._trailers is None else self._trailers).append((name, value))
-
-    def on_headers_complete(self) -> None:
-        if self._reframing or self._deaf or self._parser is None:
-            return
-        try:
-            self._accept(self._parser)
-        except ClientError as error:
-            self._refuse(error)
-
-    def on_body(self, data: bytes) -> None:
-        # A tiny chunk may cost many bytes of framing, a large one few: sixteen to one is no attack.
-        self._beside_body = max(0, self._beside_body - 17 * len(data))
-        if self._receiving is None or self._deaf:
-            return
-        self._receiving.feed(data)
-        if self._receiving.size > self._front.config.limits.request_body_bytes:
-            error = self._too_large("request_body_bytes", "the request body is too large", status=413)
-            self._receiving.fail(error)
-            self._deaf = True
-        elif self._stage is Stage.BODY:
-            self._wait_for(Stage.BODY)
-
-    def on_message_complete(self) -> None:
-        if self._reframing:
-            self._reframed_whole = True
-            return
-        if self._receiving is not None:
-            self._receiving.end(passable_trailers(Fields.decode(self._trailers or ())))
-            if self._stage is Stage.BODY:
-                self._wait_for(Stage.ANSWER)
-        self._begin_message()
-
-    def _accept(self, parser: "httptools.HttpRequestParser | UnknownMethodParser") -> None:
-        """A head is whole: check it, frame its body, queue the request."""
-        front, limits = self._front, self._front.config.limits
-        head_bytes = len(self._target) + sum([len(name) + len(value) + 4 for name, value in self._lines])
-        if head_bytes > limits.request_head_bytes:
-            raise self._too_large("request_head_bytes", "the request head is too large")
-        if len(self._lines) > limits.request_fields:
-            raise self._too_large("request_fields", "the request has too many fields")
-        if len(self._target) > limits.request_target_bytes:
-            raise self._too_large("request_target_bytes", "the request target is too long", status=414)
-        version = parser.get_http_version()
-        head = RequestHead(
-            parser.get_method().decode("latin-1"),
-            self._target.decode("latin-1"),
-            Fields.decode(self._lines),
-            "1.0" if version == "1.0" else "1.1",
-        )
-        check_request_head(head, version)
-        framing = request_framing(head.method, head.version, head.fields)
-        target = request_target(
-            head.method, head.target, head.fields.get("host"), self._info.scheme, default_host=self._info.local
-        )
-        upgrade = parser.should_upgrade()
-        websocket = (
-            upgrade and head.method == "GET" and version == "1.1" and framing.kind is FramingKind.NONE
-            and (head.fields.get("upgrade") or "").lower() == "websocket"
-        )  # fmt: skip
-        self._reframing = upgrade and not websocket
-        if framing.kind is FramingKind.LENGTH and framing.length > limits.request_body_bytes:
-            raise self._too_large("request_body_bytes", "the request body is too large", status=413)
-        request = Request(
-            head, target, self._info,
-            arrived_at=front.clock.now(), started=front.clock.monotonic(), arrived_index=front.stamps.index,
-            upgrade=websocket, raw_target=self._target, head_bytes=head_bytes, interim=self._send_interim,
-            raw_host=next((value for name, value in self._lines if name.lower() == b"host"), b""),
-        )  # fmt: skip
-        empty = framing.kind is FramingKind.NONE or (framing == EMPTY and head.method in ("GET", "HEAD"))
-        if not empty:
-            request.body = self._receiving = self._body(head, framing)
-            self._trailers = []
-        self._beside_body = 0
-        self._queue.append(request)
+    def _enqueue(self, message: Request | ClientError) -> None:
+        self._queue.append(message)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._answer_queue())
 
-    def _body(self, head: RequestHead, framing: Framing) -> RequestBody:
+    def new_body(self, head: RequestHead, length: int | None) -> RequestBody:
+        """A body for the reader to fill, which holds up the client while nobody reads it."""
         expects = "100-continue" in [m.lower() for m in head.fields.members("expect")] and head.version == "1.1"
 
         def wanted() -> None:
@@ -383,13 +258,14 @@ class ClientConnection(asyncio.Protocol):
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._wait_for(Stage.BODY)
 
-        length = framing.length if framing.kind is FramingKind.LENGTH else None
         body = RequestBody(lambda: self._hold(Hold.BODY), lambda: self._release(Hold.BODY), wanted, length=length)
         return body
 
-    def _too_large(self, limit: str, reason: str, status: int = 431) -> LimitExceeded:
-        self._front.limits_reached.add(limit)
-        return LimitExceeded(status, limit, reason)
+    def body_moved(self) -> None:
+        """The reader has filled in some of a body, or all."""
+        if self._stage is Stage.BODY:
+            body = self._reader.body
+            self._wait_for(Stage.ANSWER if body is None or body.ended else Stage.BODY)
 
     def _refuse(self, error: ClientError) -> None:
         """Answer with an error once those before are answered; read no further."""
@@ -397,29 +273,10 @@ class ClientConnection(asyncio.Protocol):
             return
         self._deaf = True
         self._unparsed = b""
-        if self._receiving is not None:
-            self._receiving.fail(error)  # the request is queued already: its answer tells
-            return
-        self._queue.append(error)
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._answer_queue())
-
-    def _after_upgrade(self, rest: bytes) -> None:
-        """llhttp stopped at an Upgrade. A websocket waits for the origin's word; any other message is framed
-        again, by a fresh parser that never saw the field: llhttp would read its body as a second request."""
-        self._unparsed = rest + self._unparsed
-        if not self._reframing:
-            self._tunnel = self._hold_early
-            early, self._unparsed = self._unparsed, b""
-            self._hold_early(early)
-            return
-        lines = [b"%b: %b\r\n" % line for line in self._lines if line[0].lower() in _FRAMING_NAMES]
-        self._parser = httptools.HttpRequestParser(self)
-        self._reframed_whole = False
-        self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % (b"".join(lines) or b"Content-Length: 0\r\n"))
-        self._reframing = False
-        if self._reframed_whole:
-            self.on_message_complete()
+        if self._reader.body is not None:
+            self._reader.body.fail(error)  # the request is queued already: its answer tells
+        else:
+            self._enqueue(error)
 
     def _hold_early(self, data: bytes) -> None:
         """Bytes of a tunnel that is not open yet."""
@@ -474,7 +331,7 @@ class ClientConnection(asyncio.Protocol):
             self._front.broken(error)
             self._reset()
         except Exception:
-            log.exception("connection failed", peer=self._info.peer)
+            log.exception("connection failed", peer=self.info.peer)
             self._reset()
         finally:
             self._task = None
@@ -482,15 +339,15 @@ class ClientConnection(asyncio.Protocol):
     def _next(self, answered: Request) -> None:
         """An answer is out: read on."""
         if answered.upgrade:  # the websocket was refused: what came after is ordinary HTTP again
-            self._unparsed, self._early, self._tunnel, self._parser = self._early, b"", None, None
-            self._begin_message()
+            self._unparsed, self._early, self._tunnel = self._early, b"", None
+            self._reader.resume()
             self._release(Hold.TUNNEL)
             self._deaf = self._deaf and not self._ended
         self._release(Hold.QUEUE)
         if self._unparsed:
             self._parse()
         self._deaf = self._deaf or self._ended
-        if not self._queue and self._receiving is None:
+        if not self._queue and self._reader.body is None:
             if self._ended:
                 self._close()
             else:
@@ -570,7 +427,7 @@ class ClientConnection(asyncio.Protocol):
     def _linger(self) -> None:
         """Close, but in a way that lets the client read the answer: were it still sending, a plain close would
         reset the connection and take the answer with it (RFC 9112 section 9.6)."""
-        over = self._ended or (self._receiving is None and not self._unparsed and not self._deaf)
+        over = self._ended or (self._reader.body is None and not self._unparsed and not self._deaf)
         self._deaf = True
         if over or not self._transport.can_write_eof() or self._transport.is_closing():
             self._close()
