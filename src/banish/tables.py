@@ -55,6 +55,8 @@ class Accounts:
     def __init__(self) -> None:
         self._read: dict[str, tuple[Metric, list[Callable[[], Samples]]]] = {}
         self._parts: list[Accounts] = []
+        self._closed: dict[str, Tally] = {}
+        """What parts had counted when their books were closed."""
 
     def part(self) -> "Accounts":
         """Books within these, for something that may end before the edge does."""
@@ -69,7 +71,13 @@ class Accounts:
         self._parts.remove(part)
         for metric, figures in part.collect():
             if metric.kind == "counter":
-                self.tally(metric).counts.update(figures)
+                self._carry_over(metric, figures)
+
+    def _carry_over(self, metric: Metric, figures: dict[tuple[str, ...], float]) -> None:
+        if metric.name not in self._closed:
+            self._closed[metric.name] = self.tally(metric)
+        for labels, value in figures.items():
+            self._closed[metric.name].add(*labels, n=value)
 
     def tally(self, metric: Metric) -> Tally:
         """A tally to add to. Two tallies of one metric are summed at scrape."""

@@ -186,9 +186,10 @@ class Edge:
     def reload(self, config: Config) -> None:
         """Put a new configuration in force: sites, rules, hooks, limits, waits; and read certificates anew. Raises
         ConfigError, and then the former goes on."""
+        renewed = [certificates.read() for certificates in self._certificates]
         runtimes = self._runtimes(config)
-        for certificates in self._certificates:
-            certificates.reload()
+        for certificates, read in zip(self._certificates, renewed, strict=True):
+            certificates.use(read)
         former, self._pipeline.runtimes = self._pipeline.runtimes, runtimes
         self.config = self._front.config = config
         self.hot.clear()
@@ -244,11 +245,11 @@ class Edge:
 
     async def _drop_strangers(self) -> None:
         """Delete what was stored under rules that are no longer in force: nothing finds it any more."""
-        names = {site.key_name for site in self.sites.all}
         for at, record in enumerate(self.store.walk()):
             if at % DROP_SLICE == 0:
                 await asyncio.sleep(0)
-            if record.meta.key.partition(" ")[0].partition("+")[0] not in names:
+                in_force = tuple([site.key_name for site in self.sites.all])
+            if not record.meta.key.startswith(in_force):
                 self.store.remove(record)
 
     def _make_body(self, kept: bool, abandoned: Callable[[], None]) -> Body:

@@ -12,6 +12,9 @@ from cryptography import x509
 from banish.edge.config import Certificate
 from banish.errors import ConfigError
 
+Chosen = tuple[ssl.SSLContext, dict[str, ssl.SSLContext]]
+"""The context for whoever asks for no known name, and those for the names."""
+
 
 class Certificates:
     """The certificates of one listener. `context` is what the listener uses, for as long as it listens."""
@@ -21,16 +24,20 @@ class Certificates:
         self._certificates = tuple(certificates)
         self.context = _context(self._certificates[0])
         self.context.sni_callback = lambda connection, asked, _: self._choose(connection, asked)
-        self.reload()
+        self.use(self.read())
 
-    def reload(self) -> None:
-        """Read the files anew, for connections to come. Raises ConfigError, and then nothing has changed."""
+    def read(self) -> Chosen:
+        """What the files hold now. Raises ConfigError."""
         contexts = [_context(certificate) for certificate in self._certificates]
         by_name: dict[str, ssl.SSLContext] = {}
         for certificate, context in zip(self._certificates, contexts, strict=True):
             for name in _names(certificate):
                 by_name.setdefault(name, context)
-        self._default, self._by_name = contexts[0], by_name
+        return contexts[0], by_name
+
+    def use(self, read: Chosen) -> None:
+        """Show these to connections to come."""
+        self._default, self._by_name = read
 
     def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, asked: str | None) -> None:
         """Put in the context of the certificate for this name; the first where none fits."""

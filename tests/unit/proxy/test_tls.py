@@ -105,7 +105,7 @@ def test_renewed_files_are_shown_to_connections_to_come(authority: trustme.CA, d
     again.cert_chain_pems[0].write_to_path(first.certificate)
     again.private_key_pem.write_to_path(first.key)
     assert names_shown(certificates.context, authority, "added.example") == {"renewed.example"}
-    certificates.reload()
+    certificates.use(certificates.read())
     for asked in ("added.example", "renewed.example", "unknown.test"):
         assert names_shown(certificates.context, authority, asked) == {"renewed.example", "added.example"}
     assert names_shown(certificates.context, authority, "second.example") == {"second.example"}
@@ -116,7 +116,7 @@ def test_files_that_cannot_be_used_leave_what_was_in_force(authority: trustme.CA
     certificates = Certificates([only])
     Path(only.key).write_text("no key")
     with pytest.raises(ConfigError):
-        certificates.reload()
+        certificates.use(certificates.read())
     assert names_shown(certificates.context, authority, "damaged.example") == {"damaged.example"}
 
 
@@ -139,7 +139,7 @@ def test_a_renewed_certificate_is_shown_after_a_reload(authority: trustme.CA, tm
     renewed.cert_chain_pems[0].write_to_path(old.certificate)
     renewed.private_key_pem.write_to_path(old.key)
     assert names_shown(certificates.context, authority, "old.example") == {"old.example"}
-    certificates.reload()
+    certificates.use(certificates.read())
     for asked in ("old.example", "more.example", None):
         assert names_shown(certificates.context, authority, asked) == {"old.example", "more.example"}
 
@@ -149,5 +149,5 @@ def test_a_reload_that_fails_leaves_the_former_certificate(authority: trustme.CA
     certificates = Certificates([certificate])
     Path(certificate.key).write_text("damaged")
     with pytest.raises(ConfigError):
-        certificates.reload()
+        certificates.use(certificates.read())
     assert names_shown(certificates.context, authority, "old.example") == {"old.example"}
