@@ -18,7 +18,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from unittest import mock
 
 import msgspec
@@ -27,6 +27,7 @@ import uvloop
 
 from banish.edge.config import ClientTimeouts, Config, Limits, Listener, Log, Memory, Site
 from banish.http.fields import Fields
+from banish.proxy.connection import ClientConnection
 from banish.proxy.serve import Edge
 from banish.testing.clock import FakeClock
 from banish.testing.origin import ScriptedOrigin
@@ -293,6 +294,11 @@ class Stage:
         for _ in range(seconds):
             self.edge._front.wheel.advance()
 
+    @property
+    def connections(self) -> list[ClientConnection]:
+        """The edge's client connections."""
+        return [cast(ClientConnection, each) for each in self.edge._front.connections]
+
     async def until(self, holds: Callable[[], bool]) -> None:
         """Let the loop turn until something holds."""
         while not holds():  # noqa: ASYNC110 (any turn of the loop may bring it about; nobody tells which)
@@ -300,7 +306,7 @@ class Stage:
 
     async def arrived(self, count: int) -> None:
         """Wait until that many requests have been taken in and not been answered, and have found their way."""
-        await self.until(lambda: sum(len(client._queue) for client in self.edge._front.connections) >= count)
+        await self.until(lambda: sum(len(client._queue) for client in self.connections) >= count)
         for _ in range(5):
             await asyncio.sleep(0)
 

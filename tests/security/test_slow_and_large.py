@@ -62,7 +62,7 @@ def test_a_head_that_does_not_end_is_given_up(dribble: bool, play_on_both: Play)
     async def scene(stage: Stage) -> None:
         async with stage.client() as client:
             await client.send(b"GET /a HTTP/1.1\r\nHost: x\r\n")
-            await stage.until(lambda: any(each._stage == "head" for each in stage.edge._front.connections))
+            await stage.until(lambda: any(each._stage == "head" for each in stage.connections))
             for _ in range(5 + LATE):
                 if dribble:
                     await client.send(b"X: y\r\n", "bytes")
@@ -79,7 +79,7 @@ def test_one_byte_of_a_head_is_enough_to_start_its_clock(play: Play) -> None:
     async def scene(stage: Stage) -> None:
         async with stage.client() as client:
             await client.send(b"G")
-            await stage.until(lambda: any(each._stage == "head" for each in stage.edge._front.connections))
+            await stage.until(lambda: any(each._stage == "head" for each in stage.connections))
             stage.tick(5 + LATE)
             assert (await client.response()).status == 408
 
@@ -122,7 +122,7 @@ def test_a_client_that_does_not_read_is_cut(control: str, play_on_both: Play) ->
         stage.origin.respond("/a", body=b"x" * (24 << 20), headers=[("Cache-Control", control)])
         async with stage.client(receive_buffer_bytes=4096) as client:
             await client.send(request("GET", "/a"))
-            await stage.until(lambda: any(each._stage == "write" for each in stage.edge._front.connections))
+            await stage.until(lambda: any(each._stage == "write" for each in stage.connections))
             stage.tick(5 + LATE)
             await came(stage, 0)
         await stage.settled()
@@ -163,7 +163,7 @@ def test_a_hit_that_is_not_read_holds_no_second_hit(play: Play) -> None:
                 if not sending.done():
                     sending.cancel()
                     break
-            (connection,) = stage.edge._front.connections
+            (connection,) = stage.connections
             assert connection._transport.get_write_buffer_size() < 4 << 20
             stage.tick(5 + LATE)
             await came(stage, 0)
@@ -257,7 +257,7 @@ def test_pipelined_requests_without_end_are_paused(play: Play) -> None:
             flood = request("GET", "/a") * 200_000
             sending = asyncio.ensure_future(client.send(flood))
             await asyncio.wait({sending}, timeout=0.1)
-            (connection,) = stage.edge._front.connections
+            (connection,) = stage.connections
             assert len(connection._queue) < 2000
             assert len(connection._unparsed) < 1 << 20
             sending.cancel()

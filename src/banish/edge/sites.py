@@ -111,9 +111,10 @@ class Sites:
 def _key_rules_digest(config: SiteConfig) -> str:
     rules: dict[str, Any] = msgspec.to_builtins(config)
     deciding = [
-        {name: value for name, value in part.items() if not name.startswith("stale_")}  # these decide on reuse alone
+        {name: value for name, value in part.items() if value is not None and not name.startswith("stale_")}
         for part in (rules["cache"], *rules["rules"])
-    ]
+    ]  # stale windows decide on reuse alone, and so does a rule that sets nothing else
+    deciding = [part for part in deciding if part.keys() != {"path"}]
     source = b""
     if config.hooks is not None:
         with contextlib.suppress(OSError):  # loading the hooks says what is wrong

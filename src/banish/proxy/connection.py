@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import structlog
 
@@ -34,13 +34,11 @@ from banish.errors import BanishError, ClientError
 from banish.http.chunks import encode_chunk, encode_last_chunk, passable_trailers
 from banish.http.messages import RequestHead, ResponseHead
 from banish.proxy.exchange import Answer, ConnectionInfo, Request, RequestBody
+from banish.proxy.front import Front
 from banish.proxy.reading import PIECE_BYTES, RequestReader
 from banish.proxy.tunnel import Relay
 from banish.proxy.wire import encode_head, encode_interim, refusal
 from banish.store.bodies import BodyReader
-
-if TYPE_CHECKING:
-    from banish.proxy.front import Front
 
 DISCARD_BODY_BYTES = 65536
 """A request body nobody wanted is read up to this much to keep the connection; past it the connection closes."""
@@ -78,7 +76,7 @@ class Hold(StrEnum):
 class ClientConnection(asyncio.Protocol):
     """The protocol of one client connection."""
 
-    def __init__(self, front: "Front", listener: str, scheme: str, *, https_port: int | None = None) -> None:
+    def __init__(self, front: Front, listener: str, scheme: str, *, https_port: int | None = None) -> None:
         self.deadline = 0
         self._front = front
         self.info = ConnectionInfo("", scheme, listener, https_port=https_port)
@@ -168,23 +166,29 @@ class ClientConnection(asyncio.Protocol):
 
     def expire(self) -> None:
         """The wheel's call: the client was waited for long enough."""
-        if self._stage in (Stage.WRITE, Stage.LINGER) and self._takes_something():
+        if self._is_moving():
             self._wait_for(self._stage)
             return
         self._front.client_timeouts.add(self._stage)
         match self._stage:
-            case Stage.IDLE:
-                self._close()
             case Stage.HEAD:
                 self._refuse(ClientError(408, "the request head did not arrive in time"))
-            case Stage.BODY if Hold.BODY in self._holds:
-                self._wait_for(Stage.BODY)  # it is not the client that is slow
             case Stage.BODY if self._reader.body is not None:
                 self._reader.body.fail(ClientError(408, "the request body did not arrive in time"))
             case Stage.WRITE | Stage.LINGER:
                 self._reset()
             case _:
-                self._wait_for(Stage.ANSWER)
+                self._close()
+
+    def _is_moving(self) -> bool:
+        """Whether the deadline says nothing against the client: it takes bytes, or we are the ones at work."""
+        match self._stage:
+            case Stage.WRITE | Stage.LINGER:
+                return self._takes_something()
+            case Stage.BODY:
+                return Hold.BODY in self._holds
+            case stage:
+                return stage is Stage.ANSWER
 
     def _takes_something(self) -> bool:
         """Whether the client has read any of what waits for it since this was asked last."""

@@ -4,17 +4,17 @@ Not here: listeners and lifecycle (`serve.py`), one connection (`connection.py`)
 """
 
 import asyncio
+from typing import Protocol
 
 from banish.caching.cache_status import Outcome
 from banish.clock import Clock
 from banish.edge.config import Config
 from banish.edge.logs import AccessLog, AccessRecord
 from banish.errors import BanishError, ClientError
-from banish.proxy.connection import ClientConnection
 from banish.proxy.exchange import Answer, ConnectionInfo, Request
 from banish.proxy.hot import HotTable
 from banish.proxy.pipeline import Pipeline
-from banish.proxy.wheel import Wheel
+from banish.proxy.wheel import Timed, Wheel
 from banish.purge.stamps import PurgeTable
 from banish.tables import Accounts, Metric
 
@@ -41,6 +41,18 @@ BROKEN = Metric(
 )
 
 
+class Connected(Timed, Protocol):
+    """A client connection, as the front knows it."""
+
+    def drain(self) -> None:
+        """Close when nothing is under way, or when that is over."""
+        ...
+
+    def abort(self) -> None:
+        """Close now."""
+        ...
+
+
 class Front:
     """Shared by the connections of one edge."""
 
@@ -63,7 +75,7 @@ class Front:
         self.clock = clock
         self.wheel = Wheel()
         self.draining = False
-        self.connections: set[ClientConnection] = set()
+        self.connections: set[Connected] = set()
         self.empty = asyncio.Event()
         """Set when a connection has left and no other is open."""
         self.access_log = access_log
@@ -78,7 +90,7 @@ class Front:
         accounts.read(RESPONSES, lambda: [(("hot",), sum(lane.hits for lane in hot.lanes()))])
         accounts.read(RESPONSE_BYTES, lambda: [((), sum(lane.hit_bytes for lane in hot.lanes()))])
 
-    def admit(self, connection: ClientConnection) -> bool:
+    def admit(self, connection: Connected) -> bool:
         """Take a new connection into the books, unless there are too many."""
         if len(self.connections) >= self.config.limits.connections:
             self._accepted.add("turned_away")
@@ -88,7 +100,7 @@ class Front:
         self.connections.add(connection)
         return True
 
-    def leave(self, connection: ClientConnection) -> None:
+    def leave(self, connection: Connected) -> None:
         """A connection is gone."""
         self.connections.discard(connection)
         self.wheel.forget(connection)

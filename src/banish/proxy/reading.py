@@ -13,7 +13,7 @@ Not here: the transport, deadlines and answers (`connection.py`); the rules of g
 Source: RFC 9112 sections 2.2, 3 and 6; RFC 9110 section 7.8.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import httptools
 
@@ -25,10 +25,8 @@ from banish.http.gate import check_request_head
 from banish.http.messages import RequestHead
 from banish.http.targets import request_target
 from banish.proxy.exchange import ConnectionInfo, Request, RequestBody
+from banish.proxy.front import Front
 from banish.proxy.unknown_methods import UnknownMethodParser
-
-if TYPE_CHECKING:
-    from banish.proxy.front import Front
 
 PIECE_BYTES = 16384
 """The parser is fed in pieces of this size, so that little is parsed ahead of what is answered."""
@@ -67,7 +65,7 @@ class RequestReader:
     has been asked for: what follows is not HTTP, unless the origin says no.
     """
 
-    def __init__(self, front: "Front", owner: Owner) -> None:
+    def __init__(self, front: Front, owner: Owner) -> None:
         self._front = front
         self._owner = owner
         self._parser: Parser | None = None

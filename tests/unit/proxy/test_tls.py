@@ -130,24 +130,3 @@ def test_a_key_of_another_certificate_is_said_in_clear_words(authority: trustme.
     one, other = issued(authority, directory, "one.example"), issued(authority, directory, "two.example")
     with pytest.raises(ConfigError, match="the key must belong to the certificate"):
         Certificates([Certificate(certificate=one.certificate, key=other.key)])
-
-
-def test_a_renewed_certificate_is_shown_after_a_reload(authority: trustme.CA, tmp_path: Path) -> None:
-    old = issued(authority, tmp_path, "old.example")
-    certificates = Certificates([old])
-    renewed = authority.issue_cert("old.example", "more.example")
-    renewed.cert_chain_pems[0].write_to_path(old.certificate)
-    renewed.private_key_pem.write_to_path(old.key)
-    assert names_shown(certificates.context, authority, "old.example") == {"old.example"}
-    certificates.use(certificates.read())
-    for asked in ("old.example", "more.example", None):
-        assert names_shown(certificates.context, authority, asked) == {"old.example", "more.example"}
-
-
-def test_a_reload_that_fails_leaves_the_former_certificate(authority: trustme.CA, tmp_path: Path) -> None:
-    certificate = issued(authority, tmp_path, "old.example")
-    certificates = Certificates([certificate])
-    Path(certificate.key).write_text("damaged")
-    with pytest.raises(ConfigError):
-        certificates.use(certificates.read())
-    assert names_shown(certificates.context, authority, "old.example") == {"old.example"}
