@@ -1,13 +1,16 @@
 """Bodies and the fetches that bring them: shared, streamed, cut off, outlived and outdated."""
 
 import asyncio
+import contextlib
+from unittest import mock
 
 import msgspec
 import pytest
 from tests.support import Closed, Play, Response, Stage, answered, chunks, request
 
 from banish.edge.config import Memory
-from banish.testing.origin import CLOSE, RESET, STALL, Step
+from banish.store.spool import SpoolFile
+from banish.testing.origin import CLOSE, RESET, STALL, Step, Wire
 
 FRESH = "Cache-Control: max-age=60"
 NO_STORE = "Cache-Control: no-store"
@@ -488,6 +491,83 @@ def test_a_slow_client_of_what_is_not_stored_holds_the_origin_back(play: Play) -
     play(scene)
 
 
+@pytest.mark.parametrize("line", ['If-None-Match: "9"', "Range: bytes=0-1", "If-Modified-Since: nonsense"])
+@pytest.mark.parametrize("spool_bytes", [0, 1 << 20])
+def test_a_body_that_cannot_be_kept_is_passed_on_whatever_was_asked(line: str, spool_bytes: int, play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.origin.play("/a", answered(LARGE, FRESH, 'ETag: "1"'))
+        response = await stage.get("/a", line)
+        part = response.status == 206 and line.startswith("Range")
+        assert response.body == (LARGE[:2] if part else LARGE)
+        await stage.settled()
+
+    play(scene, memory=msgspec.structs.replace(NO_SPOOL, spool_bytes=spool_bytes))
+
+
+@pytest.mark.parametrize("lines", [(), ("Range: bytes=1000000-",), ('If-None-Match: "9"',)])
+@pytest.mark.parametrize(
+    ("control", "after_s"),
+    [
+        ("max-age=60", 0),
+        ("max-age=60, stale-while-revalidate=60", 61),
+        ("max-age=60", 61),
+        ("max-age=60, stale-if-error=60", 61),
+    ],
+    ids=["fresh", "stale", "to be validated", "to hide an error"],
+)
+def test_a_spooled_body_that_cannot_be_read_back_is_a_miss_from_then_on(
+    control: str, after_s: int, lines: tuple[str, ...], play: Play
+) -> None:
+    async def scene(stage: Stage) -> None:
+        last = 'ETag: "1"'
+
+        async def tell(wire: Wire) -> None:
+            asked = stage.origin.requests[-1].fields
+            known = asked.get("if-none-match") == '"1"'
+            wire.writer.write(head(last, status="304 Not Modified") if known else answered(LARGE, FRESH, last))
+
+        stage.origin.play("/a", answered(LARGE, f"Cache-Control: {control}", last))
+        await stage.get("/a")
+        stage.origin.play_always("/a", tell)
+        damage = OSError(5, "Input/output error")
+        with mock.patch.object(SpoolFile, "read", side_effect=damage), contextlib.suppress(Closed):
+            assert not (await stage.get("/a")).whole
+        await stage.settled()
+        stage.clock.advance(after_s)
+        response = await stage.get("/a", *lines)
+        part = "Range: bytes=1000000-" in lines
+        assert (response.status, response.whole) == (206 if part else 200, True)
+        assert response.body == (LARGE[1000000:] if part else LARGE)
+        assert not response.hit
+        await stage.settled()
+        again = await stage.get("/a")
+        assert (again.body, again.hit) == (LARGE, True)
+
+    play(scene, memory=SPOOLED)
+
+
+def test_a_304_about_a_body_found_damaged_meanwhile_brings_the_body_anew(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        gate = asyncio.Event()
+        stage.origin.play("/a", answered(LARGE, FRESH, 'ETag: "1"'))
+        await stage.get("/a")
+        async with stage.client(receive_buffer_bytes=4096) as reading:
+            await reading.send(request("GET", "/a"))
+            first = await reading.head()
+            stage.clock.advance(61)
+            stage.origin.play("/a", gate, head(FRESH, 'ETag: "1"', status="304 Not Modified"))
+            stage.origin.play("/a", answered(LARGE, FRESH, 'ETag: "1"'))
+            asked = asyncio.ensure_future(stage.get("/a"))
+            await stage.origin.wait_for(2)
+            with mock.patch.object(SpoolFile, "read", side_effect=OSError(5, "Input/output error")):
+                assert not (await reading.body(first)).whole
+            gate.set()
+            response = await asked
+            assert (response.status, response.body) == (200, LARGE)
+
+    play(scene, memory=SPOOLED)
+
+
 # --- outdated: the answer rule
 
 
@@ -850,6 +930,104 @@ def test_an_unasked_206_is_never_stored_nor_taken_for_the_whole(play: Play) -> N
         assert not (await stage.get("/a")).stored
         stage.origin.play("/a", answered(b"hello world", FRESH))
         assert (await stage.get("/a")).body == b"hello world"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("line", ['If-Match: "1"', "If-Unmodified-Since: Tue, 14 Nov 2023 22:13:20 GMT"])
+def test_a_part_that_a_client_had_fetched_does_not_take_the_place_of_the_whole(line: str, play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.origin.play("/a", answered(b"hello world", FRESH, 'ETag: "1"'))
+        await stage.get("/a")
+        part = answered(b"h", FRESH, 'ETag: "1"', "Content-Range: bytes 0-0/11", status="206 Partial Content")
+        stage.origin.play("/a", part)
+        response = await stage.get("/a", line, "Range: bytes=0-0")
+        assert (response.status, response.body) == (206, b"h")
+        await stage.settled()
+        whole = await stage.get("/a")
+        assert (whole.body, whole.hit) == (b"hello world", True)
+
+    play(scene)
+
+
+def test_a_post_gets_the_origins_answer_whatever_condition_it_carries(play: Play) -> None:
+    """A 304 is for GET and HEAD (RFC 9110 section 15.4.5)."""
+
+    async def scene(stage: Stage) -> None:
+        stage.origin.play_always("/a", answered(b"made", FRESH, "Content-Location: /a", 'ETag: "1"'))
+        for line in ('If-None-Match: "1"', "If-None-Match: *", "Range: bytes=0-1"):
+            response = await stage.ask("POST", "/a", line, body=b"x")
+            assert (response.status, response.body) == (200, b"made")
+        assert (await stage.get("/a")).hit
+
+    play(scene)
+
+
+def test_a_second_304_about_something_else_is_no_answer_either(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.origin.play("/a", answered(b"one", FRESH, 'ETag: "1"', "Cache-Control: must-revalidate"))
+        await stage.get("/a")
+        stage.clock.advance(61)
+        stage.origin.play_always("/a", head('ETag: "2"', status="304 Not Modified"))
+        assert (await stage.get("/a")).status == 502
+        assert len(stage.origin.requests) == 3
+
+    play(scene)
+
+
+# --- HEAD beside what is stored
+
+
+def test_a_304_to_a_condition_of_a_heads_own_renews_nothing(play: Play) -> None:
+    """The client has something newer than what is stored; the origin confirms that."""
+
+    async def scene(stage: Stage) -> None:
+        stage.origin.play("/a", answered(b"v1", FRESH, "Last-Modified: Mon, 01 May 2023 00:00:00 GMT"))
+        await stage.get("/a")
+        stage.clock.advance(61)
+        stage.origin.play("/a", head(FRESH, status="304 Not Modified"))
+        response = await stage.ask("HEAD", "/a", "If-Modified-Since: Tue, 02 May 2023 00:00:00 GMT")
+        assert response.status == 304
+        stage.origin.play("/a", answered(b"v2", FRESH))
+        assert (await stage.get("/a")).body == b"v2"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("tag", ['ETag: "fr"', 'ETag: "en"', "X: no tag"])
+def test_a_head_about_one_variant_says_nothing_of_another(tag: str, play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        vary = "Vary: Accept-Language"
+        stage.origin.play("/a", answered(b"en", FRESH, 'ETag: "en"', vary))
+        await stage.get("/a", "Accept-Language: en")
+        stage.origin.play("/a", head(FRESH, tag, vary, "Content-Length: 2"))
+        await stage.ask("HEAD", "/a", "Accept-Language: fr")
+        hit = await stage.get("/a", "Accept-Language: en")
+        assert (hit.body, hit.hit) == (b"en", True)
+        stage.origin.play("/a", answered(b"fr", FRESH, 'ETag: "fr"', vary))
+        assert (await stage.get("/a", "Accept-Language: fr")).body == b"fr"
+
+    play(scene)
+
+
+# --- credentials
+
+
+def test_a_request_with_credentials_revalidates_what_is_stored_for_all(play: Play) -> None:
+    """RFC 9111 section 3.5: `public` lets all have it; that it is stale costs a question, not the body."""
+
+    async def scene(stage: Stage) -> None:
+        public = "Cache-Control: public, max-age=60"
+        stage.origin.play("/a", answered(b"hello", public, 'ETag: "1"'))
+        await stage.get("/a", "Authorization: Basic eA==")
+        assert (await stage.get("/a")).hit
+        stage.clock.advance(61)
+        stage.origin.play("/a", head(public, 'ETag: "1"', status="304 Not Modified"))
+        response = await stage.get("/a", "Authorization: Basic eQ==")
+        assert (response.status, response.body) == (200, b"hello")
+        asked = stage.origin.requests[1].fields
+        assert (asked.get("if-none-match"), asked.get("authorization")) == ('"1"', "Basic eQ==")
+        assert (await stage.get("/a")).hit
 
     play(scene)
 

@@ -7,10 +7,13 @@ import json
 import re
 import signal
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import trustme
 from tests.processes import (
     WAIT_S,
     EdgeProcess,
@@ -168,6 +171,36 @@ class TestSighup:
             file.write_text("memory.budget_bytes = '64MiB'\n" + file.read_text())
             edge.signal(signal.SIGHUP)
             assert edge.said("needs a restart")["settings"] == ["memory"]
+
+    def test_shows_renewed_certificates(self, tmp_path: Path, origin: OriginThread) -> None:
+        authority = trustme.CA()
+
+        def renew(*names: str) -> None:
+            made = authority.issue_cert(*names)
+            made.cert_chain_pems[0].write_to_path(str(tmp_path / "a.pem"))
+            made.private_key_pem.write_to_path(str(tmp_path / "a.key"))
+
+        def shown(port: int) -> set[str]:
+            context = ssl.create_default_context()
+            authority.configure_trust(context)
+            raw = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
+            with context.wrap_socket(raw, server_hostname="site.example") as connection:
+                return {str(entry[1]) for entry in cast(Any, connection.getpeercert())["subjectAltName"]}
+
+        renew("site.example")
+        port = free_port()
+        tls = [f'address = "127.0.0.1:{port}"', "[[listen.tls]]", 'certificate = "a.pem"', 'key = "a.key"']
+        file = configured(tmp_path / "banish.toml", origin.url, "[[listen]]", *tls)
+        with edge_process(tmp_path / "data", "--config", str(file), port=port) as edge:
+            assert shown(port) == {"site.example"}
+            renew("site.example", "more.example")
+            edge.signal(signal.SIGHUP)
+            edge.said("configuration in force")
+            assert shown(port) == {"site.example", "more.example"}
+            (tmp_path / "a.key").write_text("damaged")
+            edge.signal(signal.SIGHUP)
+            assert "certificate" in edge.said("configuration refused")["problem"]
+            assert shown(port) == {"site.example", "more.example"}
 
     def test_opens_the_access_log_anew_after_it_was_renamed(self, tmp_path: Path, origin: OriginThread) -> None:
         origin.script.respond("/", body=b"hello")

@@ -318,6 +318,23 @@ class TestRedirect:
 
         play(scene, listen=self.listeners(certificates, port))
 
+    @pytest.mark.parametrize("tls_first", [False, True])
+    def test_a_port_that_the_system_chose_is_the_one_named(
+        self, play: Play, authority: trustme.CA, certificates: tuple[Certificate, ...], tls_first: bool
+    ) -> None:
+        plain, secure = self.listeners(certificates, 0)
+
+        async def scene(stage: Stage) -> None:
+            stage.origin.respond("/page", body=b"hello")
+            ports = stage.edge.ports if tls_first else stage.edge.ports[::-1]
+            async with Client(("127.0.0.1", ports[1])) as client:
+                where = (await client.get("/page"))["location"]
+            assert where == f"https://site.example:{ports[0]}/page"
+            async with TlsClient(ports[0], trusting(authority)) as client:
+                assert (await client.get("/page")).body == b"hello"
+
+        play(scene, listen=(secure, plain) if tls_first else (plain, secure))
+
     def test_a_broken_request_is_not_redirected(self, play: Play, certificates: tuple[Certificate, ...]) -> None:
         async def scene(stage: Stage) -> None:
             for host in ("a b", "evil.example/x", "user@site.example", ""):

@@ -1,13 +1,18 @@
 """The wire: what clients and origins may do with connections, messages and bodies, byte for byte."""
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support import PACES, Closed, Pace, Play, Stage, answered, chunks, request, tiny_limits
 
+from banish.edge.config import Listener
+from banish.origin.limits import Limits as OriginLimits
 from banish.testing.origin import CLOSE, STALL, Wire
 
 NO_STORE = "Cache-Control: no-store"
+OK = b"HTTP/1.1 200 OK\r\n"
 SWITCH = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n"
 )
@@ -112,6 +117,51 @@ def test_idle_connections_close_when_drained_and_others_after_their_answer(play:
             await stopping
 
     play(scene)
+
+
+def test_a_client_that_shuts_its_side_in_the_middle_of_its_answer_is_let_go_at_its_end(play_on_both: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        gate = asyncio.Event()
+        stage.origin.play("/a", OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", gate, b"0\r\n\r\n")
+        async with stage.client() as client:
+            await client.send(request("GET", "/a"))
+            assert (await client.head())["connection"] == ""  # to be kept, when this was said
+            assert await client.read(10) == b"5\r\nhello\r\n"
+            client.shut()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            gate.set()
+            assert await client.rest() == b"0\r\n\r\n"
+            await stage.until(lambda: stage.count("banish_client_connections") == 0)
+
+    play_on_both(scene)
+
+
+def test_a_connection_with_half_a_head_is_no_reason_to_drain_longer(play_on_both: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        async with stage.client() as client:
+            await client.send(b"GET / HT")
+            await stage.until(lambda: any(each._stage == "head" for each in stage.connections))
+            await stage.edge.stop(drain_s=60)
+            assert await client.closed()
+
+    play_on_both(scene)
+
+
+def test_a_client_of_http_1_0_sees_that_the_edge_has_cut_its_answer(play_on_both: Play) -> None:
+    """It reads until the connection ends: a proper end would make the part a whole."""
+
+    async def scene(stage: Stage) -> None:
+        stage.origin.play("/a", OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", STALL)
+        async with stage.client() as client:
+            await client.send(b"GET /a HTTP/1.0\r\nHost: site.example\r\n\r\n")
+            assert "content-length" not in (await client.head()).fields
+            assert await client.read(5) == b"hello"
+            await stage.edge.stop()
+            with pytest.raises(ConnectionResetError):
+                await client.rest()
+
+    play_on_both(scene)
 
 
 # --- pipelining
@@ -265,6 +315,28 @@ def test_unknown_methods_go_through_and_invalidate(method: str, pace: Pace, play
             assert (await client.response()).body == b"hello"
             assert not (await client.get("/a")).hit
             assert (await client.get("/a")).hit
+        assert stage.seen() == [("GET", "/a"), (method, "/a"), ("GET", "/a")]
+        assert stage.origin.requests[1].body == b"12345"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("pace", ["whole", "bytes"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        *("ANNOUNCE", "DESCRIBE", "FLUSH", "GET_PARAMETER", "PAUSE", "PLAY", "RECORD", "REDIRECT", "SET_PARAMETER"),
+        *("SETUP", "TEARDOWN", "SOURCE"),
+    ],
+)
+def test_methods_of_other_protocols_are_unknown_methods_like_any(method: str, pace: Pace, play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.origin.respond("/a", body=b"hello", headers=[("Cache-Control", "max-age=60")])
+        async with stage.client() as client:
+            await client.get("/a")
+            await client.send(request(method, "/a", body=b"12345"), pace)
+            assert (await client.response()).body == b"hello"
+            assert not (await client.get("/a")).hit
         assert stage.seen() == [("GET", "/a"), (method, "/a"), ("GET", "/a")]
         assert stage.origin.requests[1].body == b"12345"
 
@@ -456,6 +528,85 @@ def test_a_client_that_leaves_in_its_body_leaves_nothing_whole_at_the_origin(pla
     play(scene)
 
 
+HOOKS = """
+def on_request(request):
+    if request.method == "POST":
+        request.respond(403, body="no")
+"""
+
+
+@pytest.mark.parametrize("who", ["no site", "a hook", "the redirect to https", "the loop check"])
+def test_a_body_that_nobody_reads_does_not_hold_up_the_next_request(
+    who: str, play_on_both: Play, tmp_path: Path
+) -> None:
+    hooks = tmp_path / "hooks.py"
+    hooks.write_text(HOOKS)
+    refusals: dict[str, tuple[int, dict[str, Any]]] = {
+        "no site": (421, {"hosts": ("site.example",)}),
+        "a hook": (403, {"hooks": str(hooks)}),
+        "the redirect to https": (308, {"listen": (Listener(address="127.0.0.1:0", redirect_to_https=True),)}),
+        "the loop check": (508, {}),
+    }
+    status, changes = refusals[who]
+    host = "other.example" if who == "no site" else "site.example"
+    lines = ("Via: 1.1 banish, 1.1 banish",) if who == "the loop check" else ()
+
+    async def scene(stage: Stage) -> None:
+        stage.origin.respond("/a", body=b"hello")
+        async with stage.client() as client:
+            for _ in range(2):
+                response = await client.ask("POST", "/a", *lines, host=host, body=b"x" * 100_000)
+                assert (response.status, response["connection"]) == (status, "")
+                assert (await client.get("/a")).status == (308 if status == 308 else 200)
+        assert stage.seen() == ([] if status == 308 else [("GET", "/a")] * 2)
+
+    play_on_both(scene, **changes)
+
+
+def test_where_one_request_may_wait_its_body_still_comes_through(play_on_both: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.origin.respond("/a", body=b"ok")
+        async with stage.client() as client:
+            for _ in range(2):
+                assert (await client.ask("POST", "/a", body=b"x" * 200_000)).body == b"ok"
+        assert [len(received.body) for received in stage.origin.requests] == [200_000] * 2
+
+    play_on_both(scene, limits=tiny_limits(pipelined_requests=1))
+
+
+def test_an_upload_that_waits_for_its_turn_at_the_origin_is_held_back(play: Play) -> None:
+    """First the answer before it is out, and only then is there no connection to be had."""
+
+    async def scene(stage: Stage) -> None:
+        first, sent = asyncio.Event(), 0
+        stage.origin.play("/first", first, answered(b"first", NO_STORE))
+        stage.origin.play("/taken", STALL)
+
+        async def pour() -> None:
+            nonlocal sent
+            for _ in range(1000):
+                await client.send(b"x" * 65536)
+                sent += 65536
+
+        async with stage.client() as client, stage.client() as other:
+            await client.send(request("GET", "/first") + request("POST", "/b", f"Content-Length: {1000 * 65536}"))
+            await stage.origin.wait_for(1)
+            await other.send(request("POST", "/taken"))
+            await stage.arrived(3)
+            pouring = asyncio.ensure_future(pour())
+            first.set()
+            assert (await client.response()).body == b"first"
+            before = -1
+            while sent != before:  # until it stands still
+                before = sent
+                await asyncio.wait({pouring}, timeout=0.1)
+            pouring.cancel()
+            await asyncio.gather(pouring, return_exceptions=True)
+            assert sent < 32 << 20, "the edge took in far more than it could pass on"
+
+    play(scene, origin_limits=OriginLimits(connections_max=1))
+
+
 # --- Expect
 
 
@@ -581,6 +732,22 @@ def test_a_100_of_the_origin_is_not_taken_for_the_answer(play: Play) -> None:
     async def scene(stage: Stage) -> None:
         stage.origin.play("/a", b"HTTP/1.1 100 Continue\r\n\r\n", answered(b"ok"))
         assert (await stage.ask("POST", "/a", body=b"hello")).body == b"ok"
+
+    play(scene)
+
+
+def test_messages_without_content_announce_none(play: Play) -> None:
+    """RFC 9110 section 8.6, whatever the origin says."""
+
+    async def scene(stage: Stage) -> None:
+        stage.origin.play("/none", b"HTTP/1.1 204 No Content\r\nContent-Length: 10\r\n\r\n")
+        hints = b"HTTP/1.1 103 Early Hints\r\nContent-Length: 10\r\nLink: </a>\r\n\r\n"
+        stage.origin.play("/hints", hints, answered(b"ok"))
+        async with stage.client() as client:
+            for path, status in (("/none", 204), ("/hints", 103)):
+                await client.send(request("GET", path))
+                head = await client.head()
+                assert (head.status, "content-length" in head.fields) == (status, False)
 
     play(scene)
 

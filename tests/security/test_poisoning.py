@@ -2,6 +2,7 @@
 readers may take one request for two resources.
 """
 
+import asyncio
 import gzip
 
 import pytest
@@ -10,7 +11,7 @@ from tests.support import Play, Stage, answered, request
 from banish.caching.policy import CachePolicy
 from banish.edge.config import Memory
 from banish.proxy.hot import Choice
-from banish.testing.origin import Wire
+from banish.testing.origin import RESET, Wire
 
 FRESH = "Cache-Control: max-age=60"
 EVIL = "evil.example"
@@ -138,6 +139,45 @@ def test_a_selecting_field_that_connection_takes_off_selects_nothing(name: str, 
         response = await stage.get("/a", f"{name}: gold")
         assert response.body == (b"for gold" if name != "TE" else b"for nothing")
         assert (await stage.get("/a")).body == b"for nothing"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded", "Via"])
+def test_what_was_made_for_the_address_of_one_client_is_shared_with_nobody(name: str, play: Play) -> None:
+    """The edge writes these fields anew: what a client sends in them selects nothing."""
+
+    async def scene(stage: Stage) -> None:
+        stage.origin.play("/a", answered(b"for one", FRESH, f"Vary: {name}"))
+        stage.origin.play("/a", answered(b"for the other", FRESH, f"Vary: {name}"))
+        assert (await stage.get("/a")).body == b"for one"
+        assert (await stage.get("/a")).body == b"for the other"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("joins", [False, True])
+def test_the_variant_of_one_client_never_stands_in_for_anothers(joins: bool, play: Play) -> None:
+    """An origin that is gone is no reason to show somebody else's page."""
+
+    async def scene(stage: Stage) -> None:
+        gate = asyncio.Event()
+        control = f"{FRESH}, stale-if-error=600" if joins else FRESH
+        stage.origin.play("/a", answered(b"alice's", control, "Vary: Cookie", 'ETag: "1"'))
+        stage.origin.play_always("/a", gate, RESET)
+        await stage.get("/a", "Cookie: alice")
+        stage.clock.advance(61 if joins else 0)
+        asked = [asyncio.ensure_future(stage.get("/a", "Cookie: alice"))] if joins else []
+        await stage.arrived(len(asked))
+        others = [asyncio.ensure_future(stage.get("/a", f"Cookie: {who}")) for who in ("bob", "carol")]
+        await stage.origin.wait_for(2)
+        gate.set()
+        for response in await asyncio.gather(*others):
+            assert response.status == 502
+            assert b"alice" not in response.body
+        for response in await asyncio.gather(*asked):
+            assert response.body == b"alice's"
+        await stage.settled()
 
     play(scene)
 

@@ -1,9 +1,12 @@
 """Clients that take their time, or send without end: each wait and each size has its limit, and its counter."""
 
 import asyncio
+import socket
 
 import pytest
 from tests.support import PACES, Closed, Pace, Play, Stage, answered, request, tiny_limits, tiny_timeouts
+
+from banish.testing.origin import Wire
 
 WAITS = tiny_timeouts(head_s=5, body_s=5, idle_s=5, write_s=5)
 LATE = 2
@@ -147,6 +150,90 @@ def test_a_client_that_reads_slowly_is_not_cut(play: Play) -> None:
         assert stage.count("banish_client_timeouts_total", "write") == 0
 
     play(scene, timeouts=WAITS)
+
+
+@pytest.mark.parametrize("way", ["lane", "pipeline"])
+def test_who_takes_a_little_now_and_then_is_not_cut(way: str, play: Play) -> None:
+    """A little is less than it takes to let the edge write again."""
+
+    async def scene(stage: Stage) -> None:
+        stage.origin.respond("/a", body=b"x" * (1 << 20), headers=[("Cache-Control", "max-age=60")])
+        for _ in range(2):
+            await stage.get("/a")
+        await came(stage, 0)
+        async with stage.client(receive_buffer_bytes=4096) as client:
+            await came(stage, 1)
+            (connection,) = stage.connections
+            connection._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+            await client.send(request("GET", "/a", *(["X-HTTP-Method-Override: GET"] if way == "pipeline" else [])))
+            await stage.until(lambda: connection._stage == "write")
+            for _ in range(40):
+                assert await client.read()
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                stage.tick(1)
+            assert stage.count("banish_client_timeouts_total", "write") == 0
+            stage.tick(2 * (5 + LATE))
+            await came(stage, 0)
+
+    play(scene, timeouts=WAITS)
+
+
+def test_an_upload_is_not_given_up_because_the_origin_reads_slowly(play_on_both: Play) -> None:
+    pieces, piece = 400, b"x" * 65536
+
+    async def scene(stage: Stage) -> None:
+        go, sent = asyncio.Event(), 0
+
+        async def read_late(wire: Wire) -> None:
+            await go.wait()
+            await wire.reader.readexactly(pieces * len(piece))
+
+        async def pour() -> None:
+            nonlocal sent
+            for _ in range(pieces):
+                await client.send(piece)
+                sent += 1
+
+        stage.origin.play("/a", read_late, answered(b"ok"), read_body=False)
+        async with stage.client() as client:
+            await client.send(request("POST", "/a", f"Content-Length: {pieces * len(piece)}"))
+            pouring = asyncio.ensure_future(pour())
+            before = -1
+            while sent != before:  # until it stands still
+                before = sent
+                await asyncio.wait({pouring}, timeout=0.1)
+            assert sent < pieces
+            for _ in range(3):
+                stage.tick(5 + LATE)
+            go.set()
+            assert (await client.response()).body == b"ok"
+            await pouring
+        assert stage.count("banish_client_timeouts_total", "body") == 0
+
+    play_on_both(scene, timeouts=WAITS)
+
+
+def test_a_client_of_http_1_0_that_is_cut_for_not_reading_can_tell(play_on_both: Play) -> None:
+    """It reads until the connection ends: a proper end would make the part a whole."""
+
+    async def scene(stage: Stage) -> None:
+        async def pour(wire: Wire) -> None:
+            while True:
+                wire.writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+                await wire.writer.drain()
+
+        stage.origin.play("/a", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", pour)
+        async with stage.client(receive_buffer_bytes=4096) as client:
+            await client.send(b"GET /a HTTP/1.0\r\nHost: site.example\r\n\r\n")
+            await stage.until(lambda: any(each._stage == "write" for each in stage.connections))
+            stage.tick(5 + LATE)
+            await came(stage, 0)
+            with pytest.raises(ConnectionResetError):
+                await client.rest()
+        await stage.settled()
+
+    play_on_both(scene, timeouts=WAITS)
 
 
 def test_a_hit_that_is_not_read_holds_no_second_hit(play: Play) -> None:

@@ -433,6 +433,7 @@ class ClientConnection(asyncio.Protocol):
         reset the connection and take the answer with it (RFC 9112 section 9.6)."""
         over = self._ended or (self._reader.body is None and not self._unparsed and not self._deaf)
         self._deaf = True
+        self._queue.clear()
         if over or not self._transport.can_write_eof() or self._transport.is_closing():
             self._close()
             return
@@ -447,6 +448,7 @@ class ClientConnection(asyncio.Protocol):
     def _close(self) -> None:
         """Close once what is written has been read; not for ever."""
         self._quiet = False
+        self._queue.clear()
         self._transport.close()
         self._wait_for(Stage.LINGER)
 

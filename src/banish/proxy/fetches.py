@@ -44,7 +44,8 @@ FENCED = Metric(
     "Responses that were not stored because a purge matched them after their fetch began.",
 )
 
-_CONDITIONS = ("if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range")
+_CONDITIONS = ("if-none-match", "if-modified-since")
+"""What a 304 can be an answer to (RFC 9110 section 13.2.2)."""
 
 log = structlog.get_logger(__name__)
 

@@ -176,23 +176,17 @@ class Pipeline:
     async def _from_cache(self, plan: Plan) -> Answer:
         """GET and HEAD: what is stored, if it may be used; else the origin."""
         now = self._clock.now()
-        records = self._store.lookup(plan.key)
+        records = self._lookup(plan.key)
         soft = [at for at, record in enumerate(records) if record.soft]
         decision = decide(plan.head, [record.meta for record in records], now, plan.policy, soft_purged=soft)
         match decision:
             case Hit(meta):
                 record = _record(records, meta)
-                if record.body.accepts_readers:
-                    self._store.touch(record)
-                    self._publish(plan, record, records, now)
-                    return self._stored(plan, record, now, Outcome.HIT)
-                self._store.remove(record)  # its spool file cannot be read back
-                return await self._fetch(plan, Forwarded.MISS)
+                self._store.touch(record)
+                self._publish(plan, record, records, now)
+                return self._stored(plan, record, now, Outcome.HIT)
             case Stale(meta):
                 record = _record(records, meta)
-                if not record.body.accepts_readers:
-                    self._store.remove(record)
-                    return await self._fetch(plan, Forwarded.MISS)
                 self._store.touch(record)
                 self._revalidate_behind(plan, record)
                 return self._stored(plan, record, now, Outcome.STALE, detail="stale-while-revalidate")
@@ -208,6 +202,14 @@ class Pipeline:
                 return self._error(504, error, None, outcome=Outcome.UNSATISFIABLE)
             case _:
                 assert_never(decision)
+
+    def _lookup(self, key: str) -> tuple[StoredResponse, ...]:
+        """What is stored under a key, less what has a spool file that cannot be read back: damage is a miss."""
+        records = self._store.lookup(key)
+        damaged = [record for record in records if not record.body.accepts_readers]
+        for record in damaged:
+            self._store.remove(record)
+        return tuple([record for record in records if record not in damaged]) if damaged else records
 
     # --- by way of the origin
 

@@ -99,9 +99,11 @@ class Taker:
         return msgspec.structs.replace(response.head, fields=via(fields, response.head.version, self._node))
 
     def confirmed(self, plan: Plan, head: ResponseHead) -> StoredResponse | None:
-        """Which of the stored responses asked about a 304 confirms; None if it speaks of another."""
-        meta = select_validated([record.meta for record in plan.records], head)
-        return next((record for record in plan.records if record.meta is meta), None)
+        """Which of the stored responses asked about a 304 confirms; None if it speaks of another, or of a body that
+        was found damaged since."""
+        records = [record for record in plan.records if record.body.accepts_readers]
+        meta = select_validated([record.meta for record in records], head)
+        return next((record for record in records if record.meta is meta), None)
 
     def take(self, plan: Plan, fence: int, response: OriginResponse, make_body: Callable[[bool], Body]) -> Fetched:
         """Decide what becomes of a response. `make_body` gives an empty body, to be kept or only relayed.

@@ -4,11 +4,13 @@ import asyncio
 from contextlib import suppress
 from unittest import mock
 
+import pytest
 import structlog.testing
 
 from banish.caching.cache_status import Outcome
 from banish.caching.policy import CachePolicy
 from banish.errors import Truncated
+from banish.origin.client import Tunnel
 from banish.proxy import fetches
 from banish.proxy.fetches import FENCED
 from banish.proxy.taking import Taker
@@ -102,6 +104,27 @@ def test_an_owner_who_leaves_in_the_body_stops_a_relayed_fetch_and_not_a_kept_on
             await edge.settled()
             assert (len(edge.store) == 1) == kept
             assert exchange.closed
+
+    run(scene())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_tunnel_is_closed_whenever_its_owner_leaves(turns: int) -> None:
+    """Also in the very turn in which the origin's 101 came: then the fetch is over, and nobody holds the tunnel."""
+
+    async def scene() -> None:
+        edge, tunnel = ByHand(), mock.Mock(spec=Tunnel)
+        asked = asyncio.ensure_future(edge.pipeline.answer(edge.request("/a", upgrade=True)))
+        exchange = await edge.origin.next()
+        exchange.answer(101, "Upgrade: websocket", tunnel=tunnel)
+        await edge.turn(turns)
+        if asked.done():
+            assert asked.result().tunnel is tunnel  # it has an owner, who will close it
+            return
+        await cancelled(asked)
+        await edge.settled()
+        assert tunnel.close.called or exchange.closed
+        assert count(edge, "banish_fetches_running") == 0
 
     run(scene())
 

@@ -5,8 +5,10 @@ tests/property/test_fence.py.
 """
 
 import asyncio
+from unittest import mock
 
 import pytest
+import structlog.testing
 
 from banish.caching.cache_status import Outcome
 from banish.errors import ConnectFailed
@@ -162,6 +164,21 @@ def test_a_revalidation_behind_asks_for_the_whole_whatever_the_client_wanted() -
         assert (part.status, part.body, part.outcome) == (206, b"he", Outcome.STALE)
         asked = (await edge.origin.next()).asked
         assert (asked.fields.get("if-none-match"), asked.fields.get("range")) == ('"1"', None)
+
+    run(scene())
+
+
+def test_a_revalidation_that_could_not_begin_is_begun_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        edge = ByHand()
+        await stale(edge, "Cache-Control: max-age=10, stale-while-revalidate=1000")
+        with monkeypatch.context() as broken, structlog.testing.capture_logs():
+            broken.setattr(edge.fetcher, "start", mock.Mock(side_effect=RuntimeError("a fault")))
+            assert (await edge.ask("/a")).status == 500
+        assert (await edge.ask("/a")).outcome is Outcome.STALE
+        finish(await edge.origin.next())
+        await edge.settled()
+        assert (await edge.ask("/a")).body == b"new"
 
     run(scene())
 
