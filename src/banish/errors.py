@@ -19,9 +19,13 @@ from typing import ClassVar, NamedTuple
 
 
 class BanishError(Exception):
-    """Root of all errors that banish raises on purpose."""
+    """Root of all errors that banish raises on purpose.
+
+    `told` is what a client may read of it, where the error's own words speak of what is inside; else None.
+    """
 
     code: ClassVar[str] = "error"
+    told: ClassVar[str | None] = None
 
 
 class Problem(NamedTuple):
@@ -82,6 +86,7 @@ class StoreError(BanishError):
     """The edge's own memory or disk failed. Never the client's fault, nor the origin's."""
 
     code = "store"
+    told = "what was kept here cannot be read back"
 
 
 class OriginError(BanishError):
@@ -92,6 +97,7 @@ class OriginError(BanishError):
     """
 
     code = "origin"
+    told = "the origin gave no response that can be passed on"
     status: ClassVar[int] = 502
 
     def __init__(self, reason: str, *, retryable: bool = False) -> None:
@@ -104,12 +110,14 @@ class ConnectFailed(OriginError):
     """No address of the origin took a connection (refused, unreachable, name or TLS failure)."""
 
     code = "connect"
+    told = "the origin cannot be reached"
 
 
 class OriginTimeout(OriginError):
     """A wait on the origin ran out. `stage` is the name of the wait, as in `origin/timeouts.py`."""
 
     code = "timeout"
+    told = "the origin did not answer in time"
     status = 504
 
     def __init__(self, stage: str, reason: str, *, retryable: bool = False) -> None:
@@ -121,9 +129,11 @@ class BadResponse(OriginError):
     """The origin's bytes are not an acceptable HTTP response."""
 
     code = "bad_response"
+    told = "the origin answered with something that is not acceptable as HTTP"
 
 
 class Truncated(OriginError):
     """The connection ended before the response was whole."""
 
     code = "truncated"
+    told = "the origin broke its response off"

@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import structlog.testing
 import trustme
 from tests.processes import WAIT_S, free_port
 from tests.support import Client, Closed, Play, Response, Stage, answered, configuration, request
@@ -378,10 +379,12 @@ class TestOrigin:
         async def scene(stage: Stage) -> None:
             context = server_context(authority, "localhost")
             async with ScriptedOrigin(tls=context) as origin, edge_before(origin) as (_, client):
-                answer = await client.get("/")
+                with structlog.testing.capture_logs() as logged:
+                    answer = await client.get("/")
                 assert answer.status == 502
-                assert b"certificate is not accepted" in answer.body
+                assert b"the origin cannot be reached" in answer.body
                 assert "detail=connect" in answer["cache-status"]
+                assert "certificate is not accepted" in logged[0]["reason"]
                 assert origin.requests == []
 
         play(scene)
@@ -396,10 +399,12 @@ class TestOrigin:
                 ScriptedOrigin(tls=context) as origin,
                 edge_before(origin, origin_tls=tls) as (_, client),
             ):
-                answer = await client.get("/")
+                with structlog.testing.capture_logs() as logged:
+                    answer = await client.get("/")
                 assert answer.status == 502
-                assert b"certificate is not accepted" in answer.body
-                assert b"localhost" in answer.body
+                assert "certificate is not accepted" in logged[0]["reason"]
+                assert "localhost" in logged[0]["reason"]
+                assert b"certificate" not in answer.body, "what is inside is for the log"
                 assert origin.requests == []
 
         play(scene)

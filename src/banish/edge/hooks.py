@@ -20,6 +20,7 @@ from typing import Any, Literal
 import structlog
 
 from banish.clock import Clock
+from banish.edge.complaints import Complaints
 from banish.edge.hook_views import HookAnswer, HookFields, HookRequest, HookResponse
 from banish.errors import ConfigError, Problem
 from banish.http.messages import RequestHead, ResponseHead
@@ -28,9 +29,6 @@ from banish.tables import Accounts, Metric
 
 SLOW_S = 0.005
 """A hook that runs longer than this delays every other request by as much."""
-
-COMPLAINT_EVERY_S = 1.0
-"""A hook that fails or dawdles on every request is named in the log this often, with the count since."""
 
 HOOK_RUNS = Metric("banish_hook_runs_total", "counter", "Times a hook was run.", ("site", "hook"))
 HOOK_SECONDS = Metric("banish_hook_seconds_total", "counter", "Time spent in hooks.", ("site", "hook"))
@@ -70,7 +68,7 @@ class Hooks:
         self._seconds = accounts.tally(HOOK_SECONDS)
         self._errors = accounts.tally(HOOK_ERRORS)
         self._slow = accounts.tally(HOOK_SLOW)
-        self._complaints: dict[str, _Complaint] = {}
+        self._complaints = Complaints(log, clock)
 
     @classmethod
     def load(cls, site: str, path: str, *, accounts: Accounts, clock: Clock) -> "Hooks":
@@ -107,7 +105,8 @@ class Hooks:
             hook(*views)
         except Exception:
             self._errors.add(self._site, name)
-            self._complain("hook failed", name, traceback=traceback.format_exc(), url=_url(views))
+            told = traceback.format_exc()
+            self._complaints.make("hook failed", name, site=self._site, hook=name, traceback=told, url=_url(views))
             return False
         finally:
             took_s = self._clock.monotonic() - started
@@ -115,27 +114,11 @@ class Hooks:
             self._seconds.add(self._site, name, n=took_s)
             if took_s > SLOW_S:
                 self._slow.add(self._site, name)
-                self._complain("hook is slow", name, took_ms=round(took_s * 1000, 1), url=_url(views))
+                took_ms = round(took_s * 1000, 1)
+                self._complaints.make(
+                    "hook is slow", name, site=self._site, hook=name, took_ms=took_ms, url=_url(views)
+                )
         return True
-
-    def _complain(self, what: str, hook: HookName, **details: object) -> None:
-        now = self._clock.monotonic()
-        complaint = self._complaints.setdefault(f"{what} {hook}", _Complaint())
-        if now < complaint.quiet_until:
-            complaint.unsaid += 1
-            return
-        log.warning(what, site=self._site, hook=hook, unsaid=complaint.unsaid, **details)
-        complaint.quiet_until, complaint.unsaid = now + COMPLAINT_EVERY_S, 0
-
-
-class _Complaint:
-    """When a complaint may be made again, and how often it was not made since."""
-
-    __slots__ = ("quiet_until", "unsaid")
-
-    def __init__(self) -> None:
-        self.quiet_until = 0.0
-        self.unsaid = 0
 
 
 def _url(views: tuple[HookRequest | HookResponse, ...]) -> str:

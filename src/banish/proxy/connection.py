@@ -32,6 +32,7 @@ import structlog
 from banish.edge.config import ClientTimeouts
 from banish.errors import BanishError, ClientError
 from banish.http.chunks import encode_chunk, encode_last_chunk, passable_trailers
+from banish.http.dates import format_http_date
 from banish.http.messages import RequestHead, ResponseHead
 from banish.proxy.exchange import Answer, ConnectionInfo, Request, RequestBody
 from banish.proxy.front import Front
@@ -92,6 +93,7 @@ class ClientConnection(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self._holds: set[Hold] = set()
         self._unsent = 0
+        self._gone = False
         self._deaf = False
         """What still comes in is not read: an error was met, or the connection is closing."""
         self._ended = False
@@ -114,7 +116,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._deaf = True
+        self._deaf = self._gone = True
         self._front.leave(self)
         gone = ClientError(499, "the client closed the connection")
         if self._reader.body is not None:
@@ -205,6 +207,8 @@ class ClientConnection(asyncio.Protocol):
         self._reset()
 
     def _wait_for(self, stage: Stage) -> None:
+        if self._gone:
+            return
         if self._writable is not None and stage not in (Stage.WRITE, Stage.LINGER):
             return  # whatever else may be waited for, it is the client's reading that holds things up
         self._stage = stage
@@ -370,6 +374,8 @@ class ClientConnection(asyncio.Protocol):
             and self._persistent(request) and self._can_discard_rest(request)
         )  # fmt: skip
         keep = keep and not (self._deaf and len(self._queue) == 1)
+        if "date" not in answer.fields:  # made here (RFC 9110 section 6.6.1)
+            answer.fields = answer.fields.plus("Date", format_http_date(self._front.clock.now()))
         version = request.head.version if request is not None else "1.1"
         chunked = answer.length is None and answer.body is not None and version == "1.1"
         keep = keep and (answer.body is None or answer.length is not None or chunked)
@@ -475,9 +481,12 @@ class ClientConnection(asyncio.Protocol):
         self._release(Hold.QUEUE)
         if len(self._early) <= PIECE_BYTES:
             self._release(Hold.TUNNEL)
-        sent = await relay.run()
-        self._front.answered(request, answer, sent)
-        self._close()
+        self._queue.popleft()
+        try:
+            await relay.run()
+        finally:  # most tunnels end with the connection
+            self._front.answered(request, answer, relay.sent)
+            self._close()
 
     async def _drained(self) -> None:
         if self._writable is not None:

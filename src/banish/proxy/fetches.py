@@ -20,7 +20,8 @@ import structlog
 
 from banish.caching.storing import StoreReason, confirm_size
 from banish.clock import Clock
-from banish.errors import BadResponse, BanishError
+from banish.edge.complaints import Complaints
+from banish.errors import BadResponse, BanishError, OriginError
 from banish.http.messages import SAFE_METHODS, RequestHead
 from banish.origin.client import OriginResponse
 from banish.proxy.plan import Plan, upstream_head
@@ -109,6 +110,7 @@ class Fetcher:
         self._taker = taker
         self._make_body = make_body
         self._node = node
+        self._complaints = Complaints(log, clock)
         self._shared: dict[str, Fetch] = {}
         self._running: set[Fetch] = set()
         self._unshared: OrderedDict[str, float] = OrderedDict()
@@ -148,6 +150,7 @@ class Fetcher:
         try:
             await self._exchange(fetch)
         except BanishError as error:
+            self._complain(plan, error)
             self._settle(fetch, error)
         except Exception as error:
             log.exception("fetch failed", url=plan.target.url)
@@ -157,6 +160,13 @@ class Fetcher:
             if self._shared.get(plan.key) is fetch:
                 del self._shared[plan.key]
             self._settle(fetch, BadResponse("the fetch was broken off"))
+
+    def _complain(self, plan: Plan, error: BanishError) -> None:
+        """Say in the log what the client is told only in outline."""
+        if isinstance(error, OriginError):
+            site, code = plan.site.name, error.code
+            details = {"site": site, "code": code, "reason": error.reason, "url": plan.target.url}
+            self._complaints.make("origin failed", site, code, **details)
 
     def _settle(self, fetch: Fetch, outcome: Fetched | BanishError) -> None:
         if not fetch.ready.done():
@@ -194,7 +204,7 @@ class Fetcher:
                 fetched.reader = fetched.body.reader()
             self._settle(fetch, fetched)
             if fetched.body is not None and (fetched.body.kept or fetch.owned):
-                await self._fill(response, fetched)
+                await self._fill(plan, response, fetched)
         finally:
             response.close()
 
@@ -210,7 +220,7 @@ class Fetcher:
 
     # --- the body
 
-    async def _fill(self, response: OriginResponse, fetched: Fetched) -> None:
+    async def _fill(self, plan: Plan, response: OriginResponse, fetched: Fetched) -> None:
         """Carry the body from the origin to its readers and, if it is to be kept, to the store."""
         body = fetched.body
         assert body is not None
@@ -220,6 +230,7 @@ class Fetcher:
                 await body.drain()
             body.finish(response.trailers)
         except BanishError as error:
+            self._complain(plan, error)
             body.fail(error)
             return
         except asyncio.CancelledError:

@@ -28,7 +28,8 @@ class Relay:
         self._write, self._drained, self._pause, self._resume = write, drained, pause, resume
         self._arrived: asyncio.Queue[bytes] = asyncio.Queue()
         self._held = 0
-        self._sent = 0
+        self.sent = 0
+        """Bytes that the client was sent."""
 
     def feed(self, data: bytes) -> None:
         """Bytes from the client; none means that it will send no more."""
@@ -37,8 +38,8 @@ class Relay:
             self._pause()
         self._arrived.put_nowait(data)
 
-    async def run(self) -> int:
-        """Carry until both sides are done, or one is gone; how many bytes the client was sent."""
+    async def run(self) -> None:
+        """Carry until both sides are done, or one is gone."""
         up = asyncio.ensure_future(self._upstream())
         down = asyncio.ensure_future(self._downstream())
         try:
@@ -52,7 +53,6 @@ class Relay:
             down.cancel()
             await asyncio.gather(up, down, return_exceptions=True)
             self._tunnel.close()
-        return self._sent
 
     async def _upstream(self) -> None:
         while data := await self._arrived.get():
@@ -65,5 +65,5 @@ class Relay:
     async def _downstream(self) -> None:
         while data := await self._tunnel.read():
             self._write(data)
-            self._sent += len(data)
+            self.sent += len(data)
             await self._drained()

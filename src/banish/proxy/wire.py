@@ -50,7 +50,7 @@ def error_answer(
         f"<!doctype html>\n<html lang=en><meta charset=utf-8><title>{status} {escape(phrase)}</title>\n"
         "<style>body{font:16px/1.5 system-ui;max-width:38em;margin:4em auto;padding:0 1em}"
         "code{color:#666}</style>\n"
-        f"<h1>{status} {escape(phrase)}</h1>\n<p>{escape(str(error))}.</p>\n"
+        f"<h1>{status} {escape(phrase)}</h1>\n<p>{escape(error.told or str(error))}.</p>\n"
         f"<p><code>banish: {escape(error.code)}</code></p>\n"
     ).encode()
     fields = Fields.of(

@@ -78,14 +78,16 @@ def test_an_interim_response_is_a_bare_head() -> None:
 
 
 def test_an_error_page_says_what_happened_and_is_not_stored() -> None:
-    page = error_answer(502, BadResponse("the origin sent nonsense"), cache_status="x; fwd=miss", outcome=Outcome.ERROR)
+    error = BadResponse("no connection to unix:/run/inner.sock")
+    page = error_answer(502, error, cache_status="x; fwd=miss", outcome=Outcome.ERROR)
     assert isinstance(page.body, bytes)
     assert (page.status, page.length, page.close) == (502, len(page.body), False)
     assert page.fields.get("cache-control") == "no-store"
     assert page.fields.get("cache-status") == "x; fwd=miss"
     assert page.fields.get("content-type") == "text/html; charset=utf-8"
-    for text in (b"502 Bad Gateway", b"the origin sent nonsense.", b"bad_response"):
+    for text in (b"502 Bad Gateway", b"the origin answered with something that is not acceptable", b"bad_response"):
         assert text in page.body
+    assert b"inner" not in page.body, "what is inside is for the log"
 
 
 def test_an_error_page_escapes_what_a_client_or_origin_wrote() -> None:
