@@ -243,10 +243,16 @@ def spawn(*arguments: str, cwd: Path | None = None) -> "subprocess.Popen[str]":
 
 
 @contextlib.contextmanager
-def edge_process(data: Path, *flags: str) -> Iterator[EdgeProcess]:
-    """An edge that serves, until the block ends; its files are under `data`."""
-    port, admin_port = free_port(), free_port()
-    where = ["--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin_port}", "--data", str(data)]
+def edge_process(data: Path, *flags: str, port: int | None = None) -> Iterator[EdgeProcess]:
+    """An edge that serves, until the block ends; its files are under `data`.
+
+    `port` is where its configuration has it listen; without it, it is told to listen somewhere.
+    """
+    admin_port = free_port()
+    where = ["--admin", f"127.0.0.1:{admin_port}", "--data", str(data)]
+    if port is None:
+        port = free_port()
+        where += ["--listen", f"127.0.0.1:{port}"]
     process = spawn("serve", *where, *flags)
     edge = EdgeProcess(process, port, admin_port)
     try:

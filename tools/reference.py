@@ -47,7 +47,9 @@ for a list of tables. A setting whose name ends in `_bytes` or `_s` may be writt
 
 METRICS = """# Metrics
 
-`/metrics` on the admin listener, in the text form that Prometheus reads.
+`/metrics` on the admin listener, in the text form that Prometheus reads. Beside these come, on Linux, those of the
+process: `process_resident_memory_bytes`, `process_cpu_seconds_total`, `process_open_fds`, `process_max_fds`,
+`process_start_time_seconds`, `process_virtual_memory_bytes`.
 """
 
 COMMANDS = """# Commands

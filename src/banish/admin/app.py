@@ -1,11 +1,11 @@
 """The admin API: one small application over a running edge.
 
-    GET /metrics                       Prometheus text
-    GET /healthz                       200 while the event loop turns
-    GET /readyz                        200 while serving; 503 before and after
+    GET /metrics                          Prometheus text
+    GET /healthz                          200 while the event loop turns
+    GET /readyz                           200 while serving; 503 before and after
     GET /explain?url=&header=Name:value   what a request would meet, and why
-    GET /objects?after=&limit=         stored responses, page by page
-    GET /config                        the configuration in force, secrets left out
+    GET /objects?after=&limit=            stored responses, page by page
+    GET /config                           the configuration in force, secrets left out
 
 Whoever may connect may read: the listener is on loopback, or a token is asked for (`edge/checks.py` sees to
 that). Without a token, a Host that is a name other than localhost is refused, so that a page in a browser on
@@ -28,6 +28,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+import banish
 from banish.admin import metrics
 from banish.admin.budget import budgeted
 from banish.admin.explain import explain, summary
@@ -115,7 +116,7 @@ def _problem(status: int, what: str) -> Response:
 
 async def _index(subject: Subject, request: Request) -> Response:
     paths = "".join(f"{line.strip()}\n" for line in (__doc__ or "").splitlines() if "GET /" in line)
-    return PlainTextResponse(f"banish {subject.config.node}: {subject.state}\n\n{paths}")
+    return PlainTextResponse(f"banish {banish.__version__}, node {subject.config.node}: {subject.state}\n\n{paths}")
 
 
 async def _metrics(subject: Subject, request: Request) -> Response:

@@ -35,7 +35,7 @@ def explain(subject: Subject, url: str, lines: Iterable[tuple[str, str]]) -> dic
     now = subject.clock.now()
     soft = {at for at, record in enumerate(records) if record.soft}
     decision = reuse.decide(head, [record.meta for record in records], now, policy, soft_purged=soft)
-    answer, why, chosen = _told(decision)
+    answer, why, chosen = _told(decision, now)
     if policy.bypass:
         why = "a rule of the site says bypass"
     found |= {
@@ -84,7 +84,7 @@ def _variant(record: StoredResponse, now: float, *, chosen: bool) -> dict[str, A
     }
 
 
-def _told(decision: reuse.Decision) -> tuple[str, str, Metadata | None]:
+def _told(decision: reuse.Decision, now: float) -> tuple[str, str, Metadata | None]:
     """A decision in words: what would be done, why, and with which stored response."""
     match decision:
         case reuse.Hit(meta=meta):
@@ -93,17 +93,21 @@ def _told(decision: reuse.Decision) -> tuple[str, str, Metadata | None]:
             why = f"stale-while-revalidate ({window:g} s): served at once, the origin is asked behind it"
             return "stale", why, meta
         case reuse.Validate(meta=meta, reason=reason):
-            return "revalidate", f"the origin is asked whether it still holds: {_WHY_VALIDATED[reason]}", meta
+            asked = reason is reuse.Forwarded.REQUEST
+            because = "the request's Cache-Control asks for that" if asked else _why_stale(meta, now)
+            return "revalidate", f"the origin is asked whether it still holds: {because}", meta
         case reuse.Unsatisfiable():
             return "504", "only-if-cached, and nothing stored will do", None
         case reuse.Forward(reason=reason):
             return "forward", _WHY_FORWARDED[reason], None
 
 
-_WHY_VALIDATED = dict.fromkeys(reuse.Forwarded, "it must be") | {
-    reuse.Forwarded.STALE: "it is stale, or says no-cache",
-    reuse.Forwarded.REQUEST: "the request's Cache-Control asks for that",
-}
+def _why_stale(meta: Metadata, now: float) -> str:
+    if meta.directives.no_cache:
+        return "it says no-cache"
+    past_s = -ttl(meta, now)
+    return f"it has been stale for {past_s:.1f} s" if past_s >= 0 else "it was purged, softly"
+
 
 _WHY_FORWARDED = {
     reuse.Forwarded.BYPASS: "the request carries something that no cache key holds",

@@ -2,12 +2,15 @@
 
 Counting is done in plain tallies (`tables.py`); only here, when somebody asks, do they become samples.
 Families are rendered one by one, so that a scrape holds the event loop for no longer than `budget.py` allows.
+After them come those of the process (memory, CPU, open files), as prometheus-client reads them on Linux.
 
 Source: Prometheus text format 0.0.4, rendered by prometheus-client.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
+from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric as Family
@@ -17,11 +20,13 @@ from banish.admin.budget import budgeted
 from banish.tables import Accounts, Metric
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+PROCESS = ProcessCollector(registry=None)
 
 
 async def render(accounts: Accounts) -> bytes:
     """All metrics as text."""
-    return b"".join([generate_latest(_One(family)) async for family in budgeted(families(accounts))])
+    all_families = chain(families(accounts), PROCESS.collect())
+    return b"".join([generate_latest(_One(family)) async for family in budgeted(all_families)])
 
 
 def families(accounts: Accounts) -> Iterator[Family]:

@@ -41,7 +41,7 @@ class Outcome(StrEnum):
     UNSATISFIABLE = "only-if-cached"
     """504: the client wanted a stored response or nothing."""
     SYNTHETIC = "synthetic"
-    """Made by the edge itself: a redirect, a hook's answer, OPTIONS *."""
+    """Made by the edge itself: a redirect, a hook's answer, OPTIONS with Max-Forwards 0."""
     REFUSED = "refused"
     """The request broke a rule or a limit."""
     ERROR = "error"

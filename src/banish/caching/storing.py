@@ -139,12 +139,13 @@ def decide_keeping(request: RequestHead, meta: Metadata, policy: CachePolicy) ->
 def _refused_by_request(
     request: RequestHead, response: ResponseHead, applied: Control, policy: CachePolicy, target: Target | None
 ) -> StoreReason | None:
+    if request.method == "GET" and has_unkeyed_input(request):
+        return StoreReason.UNKEYED_INPUT
     if policy.bypass:
         return StoreReason.BYPASS
     if request.method == "GET":
-        if has_unkeyed_input(request):
-            return StoreReason.UNKEYED_INPUT
-    elif request.method not in ("POST", "PATCH") or not _stands_for_get(request, response, applied, target):
+        return None
+    if request.method not in ("POST", "PATCH") or not _stands_for_get(request, response, applied, target):
         return StoreReason.METHOD
     return None
 

@@ -37,7 +37,7 @@ def ask(admin: str, url: str, headers: list[str], token: str | None) -> dict[str
             answer: dict[str, Any] = json.load(response)
             return answer
     except urllib.error.HTTPError as error:
-        hint = "; give it with --token or BANISH_TOKEN" if error.code == 401 else ""
+        hint = {401: "; give it with --token or BANISH_TOKEN", 404: "; is that its --admin?"}.get(error.code, "")
         raise CannotAsk(f"{admin} refused ({error.code}): {_reason(error)}{hint}") from error
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", error)
@@ -60,6 +60,8 @@ def show(answer: dict[str, Any], out: Console) -> None:
         rows += [("site", answer["site"]), ("key", answer["key"])]
     if answer.get("hooks"):
         rows.append(("note", "the site has hooks; they were not run"))
+    if not answer["stored"] and answer["answer"] == "forward":
+        rows.append(("hint", "if it stays so: `detail` in the Cache-Status of its response says why"))
     out.print(aligned(rows))
     for variant in answer["variants"]:
         fresh = "fresh" if variant["fresh"] else "soft-purged" if variant["soft_purged"] else "stale"

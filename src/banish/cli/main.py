@@ -19,7 +19,7 @@ from banish.errors import ConfigError, Problem
 
 app = typer.Typer(
     name="banish",
-    help="An HTTP edge cache that forgets everywhere at once.",
+    help="A caching reverse proxy for HTTP: an edge in front of your origin.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -32,7 +32,11 @@ ConfigFile = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any setting, as in --set memory.budget_bytes=1GiB. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any setting that is not of a listener or a site: memory.budget_bytes=1GiB. Repeatable.",
+    ),
 ]
 
 
@@ -68,13 +72,17 @@ def serve(
     ] = None,
     settings: Settings = None,
 ) -> None:
-    """Run an edge. Flags win over BANISH_… variables, which win over the file.
+    """Run an edge in front of an origin.
+
+    Flags win over BANISH_… variables, which win over the file.
 
     BANISH_ORIGIN, BANISH_LISTEN, BANISH_ADMIN and BANISH_DATA stand for the flags; commas separate several.
 
-    SIGTERM drains and ends; SIGHUP reads the configuration again and reopens the logs.
+    Any setting that is not of a listener or a site has a variable, such as BANISH_MEMORY_BUDGET_BYTES.
+
+    SIGTERM drains and ends; SIGHUP reads configuration, hooks and certificates and reopens the logs.
     """
-    from banish.cli.banner import show_banner
+    from banish.cli.banner import announce
     from banish.cli.listening import listening_problems
     from banish.cli.run import run
 
@@ -93,7 +101,7 @@ def serve(
         checked = read()
         if problems := list(listening_problems(checked)):
             raise ConfigError(*problems)
-        code = run(checked, reload=read, started=lambda edge: show_banner(checked, edge.ports, out))
+        code = run(checked, reload=read, started=lambda edge: announce(checked, edge.ports, out))
     except ConfigError as error:
         show_problems(error, out)
         raise typer.Exit(EXIT_CANNOT_START) from None
@@ -106,7 +114,7 @@ def serve(
 
 @app.command()
 def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Configuration (TOML).")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", envvar="BANISH_CONFIG", help="Configuration (TOML).")],
     settings: Settings = None,
 ) -> None:
     """Say whether a configuration is sound; if not: what is wrong, where, and what would be right.
@@ -168,7 +176,9 @@ def explain(
 @app.command()
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the walk through.")] = False,
-    port: Annotated[int | None, typer.Option(metavar="PORT", help="The edge's port; any free one if left out.")] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="PORT", min=0, max=65535, help="The edge's port; any free one if left out.")
+    ] = None,
 ) -> None:
     """Start an origin and an edge in front of it, and walk through what a cache does.
 
@@ -176,7 +186,11 @@ def demo(
     """
     from banish.cli.demo import demo as walk
 
-    raise typer.Exit(walk(once=once, port=port))
+    try:
+        raise typer.Exit(walk(once=once, port=port))
+    except ConfigError as error:
+        show_problems(error, console())
+        raise typer.Exit(EXIT_CANNOT_START) from None
 
 
 def _assignments(settings: list[str]) -> dict[str, Any]:

@@ -4,7 +4,8 @@
     SIGHUP            read the configuration again and reopen the logs
 
 A configuration that does not read, or whose hooks do not load, is refused with its problems in the log; the
-edge goes on with the one it has. While draining, /readyz says so until the end.
+edge goes on with the one it has. Settings that a reload cannot change keep their values until a restart, and
+every reload names those that differ. While draining, /readyz says so until the end.
 
 Not here: the edge itself (`proxy/serve.py`), options and exit codes (`main.py`).
 """
@@ -20,7 +21,8 @@ import uvloop
 
 from banish.admin.app import make_app
 from banish.admin.server import AdminServer
-from banish.edge.config import Admin, Config, needs_restart
+from banish.cli.descriptors import raise_limit
+from banish.edge.config import Admin, Config, in_force, needs_restart
 from banish.edge.logs import configure_logging
 from banish.edge.units import parse_address
 from banish.errors import ConfigError
@@ -35,6 +37,7 @@ def run(config: Config, *, reload: Callable[[], Config], started: Callable[[Edge
     Raises ConfigError or OSError if the edge cannot start.
     """
     configure_logging(config.log)
+    raise_limit(config)
     return uvloop.run(_serve(config, reload, started))
 
 
@@ -99,7 +102,8 @@ async def _drain(edge: Edge, cut: asyncio.Event) -> None:
 def _reload(edge: Edge, read: Callable[[], Config]) -> None:
     former = edge.config
     try:
-        config = read()
+        wanted = read()
+        config = in_force(former, wanted)
         edge.reload(config)
     except ConfigError as error:
         for problem in error.problems:
@@ -108,5 +112,5 @@ def _reload(edge: Edge, read: Callable[[], Config]) -> None:
         return
     configure_logging(config.log)
     log.info("configuration in force", sites=[site.name for site in config.sites])
-    if stuck := needs_restart(former, config):
+    if stuck := needs_restart(former, wanted):
         log.warning("changed, but needs a restart", settings=stuck)

@@ -3,6 +3,7 @@
 Not here: types and ranges (`reading.py`); opening anything for good (a check looks, and lets go).
 """
 
+import contextlib
 import math
 import ssl
 from collections.abc import Iterator
@@ -32,6 +33,9 @@ def check(config: "Config") -> Found:
     yield from _check_admin(config)
     yield from _check_memory(config)
     yield from _check_sites(config)
+    access = config.log.access
+    if access not in ("-", "off") and not Path(access).parent.is_dir():
+        yield ("log", "access"), f'"{access}" would be in a directory that is not there', "make it"
     if config.data is not None and Path(config.data).exists() and not Path(config.data).is_dir():
         yield ("data",), f'"{config.data}" is not a directory', "name a directory; it is made if missing"
 
@@ -39,7 +43,7 @@ def check(config: "Config") -> Found:
 def _check_listeners(config: "Config") -> Found:
     if not config.listen:
         yield ("listen",), "is empty", 'give at least one address, such as ":8080"'
-    taken: dict[Address, int] = {}
+    taken: list[tuple[Address, str]] = []
     for at, listener in enumerate(config.listen):
         path: KeyPath = ("listen", at)
         try:
@@ -47,14 +51,19 @@ def _check_listeners(config: "Config") -> Found:
         except ValueError as error:
             yield (*path, "address"), f'"{listener.address}" is not an address', str(error)
             continue
-        if address.port and address in taken:
-            yield (
-                (*path, "address"),
-                f'"{listener.address}" is listened on twice',
-                f"see listen[{taken[address]}]",
-            )
-        taken[address] = at
+        yield from _check_overlap(address, listener.address, taken, (*path, "address"))
+        taken.append((address, f"listen[{at}]"))
         yield from _check_tls(listener, path)
+    with contextlib.suppress(ValueError):  # said where the admin listener is looked at
+        if (admin := config.admin.listen) != "off":
+            yield from _check_overlap(parse_address(admin), admin, taken, ("admin", "listen"))
+
+
+def _check_overlap(address: Address, written: str, taken: list[tuple[Address, str]], path: KeyPath) -> Found:
+    for other, name in taken:
+        if address.overlaps(other):
+            yield path, f'"{written}" is listened on twice', f"see {name}"
+            return
 
 
 def _check_tls(listener: "Listener", path: KeyPath) -> Found:
@@ -78,18 +87,18 @@ def _check_certificate(certificate: "Certificate", path: KeyPath) -> Found:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate.certificate, certificate.key, password=_no_password)
     except _Encrypted:
-        yield (*path, "key"), "the key has a password", "write it without one: openssl pkey -in KEY -out NEW"
+        yield (*path, "key"), "has a password", "write it without one: openssl pkey -in KEY -out NEW"
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             yield (
                 (*path, "key"),
-                "the key does not belong to the certificate",
+                "does not belong to the certificate",
                 "give the pair",
             )
         else:
             yield (
                 (*path, "certificate"),
-                f"certificate and key cannot be used ({error.reason or error})",
+                f"cannot be used, or its key cannot ({error.reason or error})",
                 "both are PEM files, beginning with -----BEGIN …",
             )
 
@@ -107,11 +116,10 @@ def _check_file(name: str, path: KeyPath) -> Found:
         with open(name, "rb"):
             pass
     except OSError as error:
-        yield (
-            path,
-            f'"{name}" cannot be read ({error.strerror})',
-            "paths start from the configuration file's directory",
-        )
+        right = "paths start from the configuration file's directory"
+        if isinstance(error, PermissionError):
+            right = "the user that runs banish must be able to read it"
+        yield path, f'"{name}" cannot be read ({error.strerror})', right
 
 
 def _check_admin(config: "Config") -> Found:
@@ -152,7 +160,7 @@ def _check_sites(config: "Config") -> Found:
     if not config.sites:
         yield (
             ("sites",),
-            "no site is configured",
+            "is empty: no site is configured",
             "say where content comes from: --origin URL, or [[sites]] origin = …",
         )
     names: dict[str, int] = {}
@@ -184,7 +192,7 @@ def _check_site(site: "Site", path: KeyPath) -> Found:
         try:
             parse_origin(origin)
         except ConfigError as error:
-            yield (*path, "origin", nth), str(error), ""
+            yield (*path, "origin", nth), str(error).removeprefix("origin "), _with_scheme(origin)
     if site.host_header not in ("preserve", "origin") and not _is_host(site.host_header):
         yield (*path, "host_header"), f'"{site.host_header}" is not a host', '"preserve", "origin", or a name'
     for nth, rule in enumerate(site.rules):
@@ -195,12 +203,23 @@ def _check_site(site: "Site", path: KeyPath) -> Found:
                     f'"{glob}" matches no path',
                     f'paths begin with "/": "/{glob}"',
                 )
+    yield from _check_policy(site.cache, (*path, "cache"))
     yield from _check_above_zero(site.origin_timeouts, (*path, "origin_timeouts"))
     yield from _check_above_zero(site.origin_limits, (*path, "origin_limits"))
     if site.hooks is not None:
         yield from _check_file(site.hooks, (*path, "hooks"))
     if site.origin_tls.ca is not None:
         yield from _check_file(site.origin_tls.ca, (*path, "origin_tls", "ca"))
+
+
+def _with_scheme(origin: str) -> str:
+    """What an origin without a scheme may have been meant to be."""
+    if "://" in origin or origin.startswith("unix:"):
+        return ""
+    with contextlib.suppress(ConfigError):
+        parse_origin(f"http://{origin}")
+        return f'did you mean "http://{origin}"?'
+    return ""
 
 
 def _check_policy(policy: CachePolicy, path: KeyPath) -> Found:

@@ -36,6 +36,10 @@ from banish.origin.timeouts import Timeouts
 DEFAULT_LISTEN = "127.0.0.1:8080"
 DEFAULT_ADMIN = "127.0.0.1:8081"
 
+_NAME = Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="(letters, digits, `.`, `_`, `-`; 64 at most)")
+_NODE = Meta(pattern="^[A-Za-z][A-Za-z0-9._-]{0,63}$", description="(letters, digits, `.`, `_`, `-`; a letter first)")
+_SOME = Meta(min_length=1, description="(one at least)")
+
 _NEEDS_RESTART = ("node", "listen", "admin", "data", "memory", "log.access", "log.format")
 """What a reload cannot change, since it is held open or sized at start."""
 
@@ -146,7 +150,7 @@ class OriginTls(msgspec.Struct, frozen=True, kw_only=True):
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """What is different for some paths of a site. Every rule that matches applies; of two, the later wins."""
 
-    path: Annotated[tuple[str, ...], Meta(min_length=1)]
+    path: Annotated[tuple[str, ...], _SOME]
     """Paths it is for. `*` stands for anything, `/` included; `?` for one character."""
     bypass: bool | None = None
     """Pass to the origin: store nothing, reuse nothing."""
@@ -177,13 +181,15 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 class Site(msgspec.Struct, frozen=True, kw_only=True):
     """What one origin serves: its hosts, where it is, and how its responses are cached."""
 
-    name: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "default"
-    """Name in keys, logs and metrics. Changing it empties the site's cache."""
-    hosts: Annotated[tuple[str, ...], Meta(min_length=1)] = ("*",)
+    name: Annotated[str, _NAME] = "default"
+    """Name in keys, logs and metrics. Changing it empties the site's cache, as a change of `origin`,
+    `host_header`, `cache`, `rules` or hooks does; `stale_…` windows aside.
+    """
+    hosts: Annotated[tuple[str, ...], _SOME] = ("*",)
     """Hosts it answers: exact, `*.example.com` for all names below, `*` for any. Exact wins over wildcard,
     the longer wildcard over the shorter.
     """
-    origin: Annotated[tuple[str, ...], Meta(min_length=1)]
+    origin: Annotated[tuple[str, ...], _SOME]
     """Where the content comes from: `http://host:port`, `https://host`, `unix:/path/to/socket`. Several are
     addresses of the same content.
     """
@@ -207,7 +213,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """All that an edge needs to know to start."""
 
-    node: Annotated[str, Meta(pattern="^[A-Za-z][A-Za-z0-9._-]{0,63}$")] = "banish"
+    node: Annotated[str, _NODE] = "banish"
     """What this edge calls itself in Via and Cache-Status."""
     listen: tuple[Listener, ...] = (Listener(address=DEFAULT_LISTEN),)
     data: Annotated[str | None, Meta(extra={"path": "directory"})] = None
@@ -267,6 +273,18 @@ def needs_restart(old: Config, new: Config) -> list[str]:
     return [name for name in _NEEDS_RESTART if attrgetter(name)(old) != attrgetter(name)(new)]
 
 
+def in_force(old: Config, new: Config) -> Config:
+    """The new configuration as far as a reload can put it in force: the rest stays as it is."""
+    kept: dict[str, Any] = {}
+    for name in needs_restart(old, new):
+        top, _, below = name.partition(".")
+        value = getattr(old, top)
+        if below:
+            value = msgspec.structs.replace(kept.get(top, getattr(new, top)), **{below: getattr(value, below)})
+        kept[top] = value
+    return msgspec.structs.replace(new, **kept)
+
+
 def redacted(config: Config) -> dict[str, Any]:
     """The configuration as plain data, secrets replaced by `***`."""
     plain: dict[str, Any] = msgspec.to_builtins(config)
@@ -291,7 +309,8 @@ def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
     except tomllib.TOMLDecodeError as error:
         at = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
         what = f"is not TOML: {str(error).split(' (at')[0].lower()}"
-        raise ConfigError(Problem(str(path), int(at[1]) if at else None, "", what)) from error
+        right = 'text stands in quotes, as in "10 minutes"' if "invalid value" in what else ""
+        raise ConfigError(Problem(str(path), int(at[1]) if at else None, "", what, right)) from error
 
 
 @functools.cache
@@ -386,6 +405,7 @@ __all__ = [
     "Rule",
     "Setting",
     "Site",
+    "in_force",
     "load",
     "needs_restart",
     "redacted",

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import NamedTuple, TextIO
+from typing import IO, NamedTuple, TextIO
 
 import msgspec
 import structlog
@@ -215,10 +215,14 @@ def _rfc3339(when: float) -> str:
     return f"{_rfc3339_second(second)}.{int((when - second) * 1000):03}Z"
 
 
+def writes_json(settings: Log, stream: IO[str]) -> bool:
+    """Does the edge's own log have the form of JSON on this stream?"""
+    return settings.format_app == "json" or (settings.format_app == "auto" and not stream.isatty())
+
+
 def configure_logging(settings: Log, stream: TextIO | None = None) -> None:
     """Send everything that is logged, by this package and by libraries, to one stream in one form."""
     out = stream if stream is not None else sys.stderr
-    as_json = settings.format_app == "json" or (settings.format_app == "auto" and not out.isatty())
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -237,7 +241,7 @@ def configure_logging(settings: Log, stream: TextIO | None = None) -> None:
     )
     renderer: list[structlog.types.Processor] = (
         [_telling_first, _traceback, structlog.processors.JSONRenderer()]
-        if as_json
+        if writes_json(settings, out)
         else [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)]
     )
     handler = logging.StreamHandler(out)

@@ -184,6 +184,7 @@ def takes(annotation: Any, name: str = "") -> str:
         words += f" up to {_plain(high)}"
     elif above is not None:
         words += f" above {_plain(above)}"
+    words += "".join(f" {meta.description}" for meta in metas if meta.description)
     unit = "bytes" if _IS_BYTES(name) else "seconds" if name.endswith("_s") else ""
     return f"{words} ({unit})" if unit else words
 

@@ -39,6 +39,16 @@ class Address(NamedTuple):
             self.host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", self.host) is not None
         )
 
+    def overlaps(self, other: "Address") -> bool:
+        """Can the two not be listened on at once?"""
+        if not self.port or self.port != other.port:
+            return False
+        hosts = {self.host, other.host}
+        if len(hosts) == 1 or None in hosts:
+            return True
+        families = {":" in host for host in hosts if host is not None}
+        return len(families) == 1 and not hosts.isdisjoint(("0.0.0.0", "::"))
+
 
 def parse_bytes(text: str) -> int:
     """`"256MiB"` → 268435456. Raises ValueError with what would be right."""

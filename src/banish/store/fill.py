@@ -200,7 +200,7 @@ class Fill:
     def fail(self, error: Exception) -> None:
         if self.state is BodyState.ABANDONED:
             return
-        self._error = error
+        self._error = _anew(error)
         self.kept = False
         self._end(BodyState.FAILED)
 
@@ -253,7 +253,7 @@ class Fill:
         """Bytes at `offset` from memory; b"" at the end; None if they are not there or not yet."""
         if offset >= self.size:
             if self._error is not None:
-                raise self._error.with_traceback(None)  # one error, many readers: let no traceback pile up
+                raise _anew(self._error)
             return None if self.state is BodyState.FILLING else b""
         if not self._starts or offset < self._starts[0]:
             return None
@@ -364,3 +364,12 @@ class Fill:
             del self._starts[:gone]
         if self.state in (BodyState.ABANDONED, BodyState.FAILED) and not self.readers and not self._flushing:
             self._file = None
+
+
+def _anew(error: Exception) -> Exception:
+    """The same error, never raised. One that was raised keeps the frames it passed alive, and those the body: a cycle
+    through a body, which is out of the collector's reach, would never end.
+    """
+    twin: Exception = error.__class__.__new__(error.__class__, *error.args)
+    twin.__dict__.update(error.__dict__)
+    return twin

@@ -1,12 +1,14 @@
 import asyncio
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from starlette.types import Message
 
+import banish
 from banish.admin.app import make_app
 from tests.stored import stored_response
 from tests.unit.admin.subject import FakeEdge
@@ -54,6 +56,17 @@ def test_metrics_are_text() -> None:
     assert status == 200
     assert content_type.startswith("text/plain; version=0.0.4")
     assert "# TYPE banish_store_bytes gauge" in body
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux tells of processes in /proc")
+def test_metrics_tell_of_the_process() -> None:
+    assert "\nprocess_open_fds " in get(FakeEdge(), "/metrics")[2]
+
+
+def test_the_front_page_lists_the_rest() -> None:
+    body = get(FakeEdge(), "/")[2]
+    assert body.startswith(f"banish {banish.__version__}, node banish: serving\n")
+    assert "GET /explain?url=" in body
 
 
 def test_the_configuration_is_shown_without_secrets() -> None:

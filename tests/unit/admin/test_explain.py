@@ -2,6 +2,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from banish.admin.explain import explain
+from banish.testing.clock import FakeClock
 from tests.stored import stored_response
 from tests.unit.admin.subject import FakeEdge
 
@@ -47,8 +48,16 @@ def test_a_soft_purged_response_is_revalidated() -> None:
     record.soft = True
     answer = told(edge)
     assert answer["answer"] == "revalidate"
+    assert answer["why"].endswith("it was purged, softly")
     assert answer["variants"][0]["soft_purged"]
     assert not answer["variants"][0]["fresh"]
+
+
+def test_what_is_stale_says_for_how_long() -> None:
+    edge = FakeEdge()
+    edge.store.put(stored_response(KEY))
+    edge.clock = FakeClock(1e9 + 610)
+    assert told(edge)["why"].endswith("it has been stale for 10.0 s")
 
 
 def test_request_fields_have_their_say() -> None:

@@ -1,8 +1,9 @@
 import pytest
+from structlog.testing import capture_logs
 
-from banish.cli.banner import show_banner, url
+from banish.cli.banner import announce, show_banner, url
 from banish.cli.report import console
-from banish.edge.config import Config, Listener, Site
+from banish.edge.config import Certificate, Config, Listener, Log, Site
 from banish.edge.units import Address
 
 
@@ -20,6 +21,22 @@ def test_it_names_the_ports_in_use_and_a_request_that_works(capsys: pytest.Captu
     assert "http://localhost/  (redirects to https)" in said
     assert "http://127.0.0.1:4321/" in said
     assert "curl -i -H 'Host: shop.example' http://127.0.0.1:4321/" in said
+
+
+def test_over_tls_the_name_is_asked_for_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    config = Config(
+        listen=(Listener(address=":0", tls=(Certificate(certificate="c.pem", key="k.pem"),)),),
+        sites=(Site(origin=("http://a",), hosts=("shop.example",)),),
+    )
+    request = "curl -i --resolve shop.example:8443:127.0.0.1 https://shop.example:8443/"
+    assert request in banner(config, [8443], capsys)
+
+
+def test_a_log_in_json_is_told_in_json() -> None:
+    config = Config(log=Log(format_app="json"), sites=(Site(origin=("http://a",)),))
+    with capture_logs() as logged:
+        announce(config, [8080], console())
+    assert (logged[0]["event"], logged[0]["listening"]) == ("serving", ["http://127.0.0.1:8080/"])
 
 
 def test_a_site_for_any_host_needs_no_host_field(capsys: pytest.CaptureFixture[str]) -> None:

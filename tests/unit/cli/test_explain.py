@@ -48,6 +48,13 @@ def test_without_the_token_it_says_how_to_give_it() -> None:
     assert answer_of(edge, token="sesame")["stored"] is False
 
 
+def test_what_is_not_stored_comes_with_where_to_look(capsys: pytest.CaptureFixture[str]) -> None:
+    show(answer_of(FakeEdge()), console())
+    said = capsys.readouterr().err
+    assert said.startswith("forward  nothing is stored for this URL\n")
+    assert "Cache-Status" in said
+
+
 def test_what_makes_no_sense_is_said_by_the_edge() -> None:
     with pytest.raises(CannotAsk, match=r"400.*Name:value"):
         answer_of(FakeEdge(), headers=("nonsense",))

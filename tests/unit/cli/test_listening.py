@@ -14,10 +14,10 @@ def test_a_free_address_is_no_problem() -> None:
 
 
 def test_an_address_that_is_taken_is_one() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        port, admin = one.getsockname()[1], other.getsockname()[1]
         config = load(
-            flags={"origin": ["http://a"], "listen": [f"127.0.0.1:{port}"], "admin.listen": f"127.0.0.1:{port}"}
+            flags={"origin": ["http://a"], "listen": [f"127.0.0.1:{port}"], "admin.listen": f"127.0.0.1:{admin}"}
         )
         found = list(listening_problems(config))
     assert [problem.where for problem in found] == ["--listen", "--admin"]

@@ -78,6 +78,12 @@ def test_a_port_in_use_is_told_in_one_clear_line() -> None:
     assert "choose another port with --listen" in result.stderr
 
 
+def test_a_demo_on_a_port_that_cannot_be_is_refused() -> None:
+    assert invoke("demo", "--port", "99999").exit_code == 2
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert invoke("demo", "--port", str(taken.getsockname()[1])).exit_code == 2
+
+
 def test_set_takes_any_setting_and_refuses_what_is_none() -> None:
     result = invoke("serve", "--origin", "http://a", "--set", "memory.budget=1GiB")
     assert result.exit_code == 2
@@ -138,9 +144,9 @@ def served(sound: Path, admin: str) -> Iterator[Served]:
 
 @pytest.mark.slow
 def test_serve_starts_explains_reloads_and_drains(served: Served, sound: Path, admin: str) -> None:
-    banner = served.read_until("try")
-    assert "site shop" in banner
-    assert "listening  http://127.0.0.1:" in banner
+    told = json.loads(served.read_until('"serving"').splitlines()[-1])
+    assert list(told["sites"]) == ["shop"]
+    assert told["listening"][0].startswith("http://127.0.0.1:")
     with urllib.request.urlopen(f"http://{admin}/readyz") as ready:
         assert ready.read() == b"serving\n"
 

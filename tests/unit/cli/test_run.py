@@ -56,6 +56,7 @@ def test_a_reload_says_what_it_could_not_change() -> None:
     with capture_logs() as logged:
         run._reload(one, lambda: load(flags={"origin": ["http://b"], "listen": [":1"]}))
     assert fake.config.sites[0].origin == ("http://b",)
+    assert fake.config.listen[0].address == "127.0.0.1:8080", "what is not in force is not shown as if it were"
     assert logged[-1]["settings"] == ["listen"]
 
 

@@ -5,7 +5,7 @@ import pytest
 import trustme
 
 from banish.caching.policy import CachePolicy
-from banish.edge.config import Config, Rule, load, needs_restart, redacted
+from banish.edge.config import Config, Rule, in_force, load, needs_restart, redacted
 from banish.edge.reading import settings
 from banish.errors import ConfigError, Problem
 
@@ -152,6 +152,48 @@ def test_waits_of_nothing_are_refused(tmp_path: Path) -> None:
     assert found.key == "sites[0].origin_timeouts.connect_s"
 
 
+def test_policies_out_of_range_are_told(tmp_path: Path) -> None:
+    text = '[[sites]]\norigin = "http://a"\ncache = { override_ttl_s = -5, heuristic_fraction = 3 }'
+    assert [problem.what for problem in problems(tmp_path, text)] == ["-5.0 is not 0 or more", "3.0 is not from 0 to 1"]
+
+
+def test_an_origin_without_a_scheme_gets_a_suggestion(tmp_path: Path) -> None:
+    (found,) = problems(tmp_path, '[[sites]]\norigin = "10.0.0.11:8000"')
+    assert found.right == 'did you mean "http://10.0.0.11:8000"?'
+
+
+@pytest.mark.parametrize(("name", "words"), [("name", "64 at most"), ("hosts", "one at least")])
+def test_what_a_text_or_list_must_be_like_is_told(name: str, words: str, tmp_path: Path) -> None:
+    wrong = {"name": '"my shop"', "hosts": "[]"}[name]
+    (found,) = problems(tmp_path, f'[[sites]]\norigin = "http://a"\n{name} = {wrong}')
+    assert words in found.what
+
+
+@pytest.mark.parametrize(
+    ("listen", "admin", "key"),
+    [
+        ('[":8000", "127.0.0.1:8000"]', "off", "listen[1].address"),
+        ('["0.0.0.0:8000", "127.0.0.1:8000"]', "off", "listen[1].address"),
+        ('["127.0.0.1:8000"]', "127.0.0.1:8000", "admin.listen"),
+    ],
+)
+def test_one_address_is_listened_on_once(listen: str, admin: str, key: str, tmp_path: Path) -> None:
+    (found,) = problems(tmp_path, f'listen = {listen}\nadmin.listen = "{admin}"\n[[sites]]\norigin = "http://a"')
+    assert (found.key, found.right) == (key, "see listen[0]")
+
+
+def test_addresses_that_do_not_meet_may_share_a_port() -> None:
+    load(flags={**ORIGIN, "listen": ["127.0.0.1:8000", "127.0.0.2:8000", "[::]:8000", ":0", ":0"]})
+
+
+def test_an_access_log_needs_its_directory(tmp_path: Path) -> None:
+    text = 'log.access = "absent/access.log"\n[[sites]]\norigin = "http://a"'
+    (found,) = problems(tmp_path, text)
+    assert found.key == "log.access"
+    (tmp_path / "absent").mkdir()
+    load(write(tmp_path, text))
+
+
 def certificate(directory: Path, name: str) -> tuple[Path, Path]:
     made = trustme.CA().issue_cert("edge.example")
     chain, key = directory / f"{name}.pem", directory / f"{name}.key"
@@ -175,7 +217,7 @@ def test_a_key_of_another_certificate_is_told(tmp_path: Path) -> None:
     chain, _ = certificate(tmp_path, "a")
     _, key = certificate(tmp_path, "b")
     (found,) = problems(tmp_path, listener(chain, key))
-    assert (found.key, found.what) == ("listen[0].tls[0].key", "the key does not belong to the certificate")
+    assert (found.key, found.what) == ("listen[0].tls[0].key", "does not belong to the certificate")
 
 
 def test_certificate_files_that_are_missing_or_no_certificates_are_told(tmp_path: Path) -> None:
@@ -196,6 +238,29 @@ def test_what_a_reload_cannot_change_is_named() -> None:
     one, other = load(flags=ORIGIN), load(flags={**ORIGIN, "listen": [":1"], "log.level": "debug"})
     assert needs_restart(one, other) == ["listen"]
     assert needs_restart(one, one) == []
+
+
+def test_what_a_reload_cannot_change_stays_in_force() -> None:
+    one = load(flags={**ORIGIN, "log.access": "off"})
+    other = load(flags={"origin": ["http://b"], "listen": [":1"], "log.level": "debug"})
+    config = in_force(one, other)
+    assert (config.listen, config.log.access) == (one.listen, "off")
+    assert (config.sites[0].origin, config.log.level) == (("http://b",), "debug")
+    assert needs_restart(config, other) == ["listen", "log.access"], "and is still named at the next reload"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("node", "edge-2", "node"),
+        ("log.access", "/var/log/access.log", "log.access"),
+        ("log.format", "json", "log.format"),
+        ("memory.budget_bytes", "64MiB", "memory"),
+        ("admin.listen", "127.0.0.1:9999", "admin"),
+    ],
+)
+def test_what_is_held_open_or_sized_at_start_is_named_alone(name: str, value: str, told: str) -> None:
+    assert needs_restart(load(flags=ORIGIN), load(flags={**ORIGIN, name: value})) == [told]
 
 
 def test_every_setting_is_described_and_every_variable_is_one_settings_alone() -> None:

@@ -486,3 +486,29 @@ def test_a_gigabyte_streams_through_64_megabytes(tmp_path: Path, kept: bool) -> 
         spool.close()
 
     run(play())
+
+
+def test_a_body_that_failed_goes_with_its_last_holder_though_a_reader_met_the_error(tmp_path: Path) -> None:
+    """Body is out of the collector's reach: an error that kept the frames it passed would keep the body for ever."""
+
+    async def meet(body: Body, reader: BodyReader) -> None:
+        with pytest.raises(Truncated):
+            while await reader.read():
+                assert not body.data
+
+    async def play(spool: SpoolBudget) -> None:
+        body = Body.filling(spool, kept=True, limits=SMALL)
+        reader = body.reader()
+        body.write(b"x" * 200)
+        await body.drain()
+        try:
+            raise Truncated("the origin left")
+        except Truncated as error:
+            body.fail(error)
+        await meet(body, reader)
+
+    spool = SpoolBudget(tmp_path, 10_000)
+    run(play(spool))
+    spool.close()
+    gc.collect()
+    assert spool.used_bytes == 0
