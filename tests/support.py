@@ -366,7 +366,8 @@ def run_scene(scene: Scene, *, loop: str = "uvloop", faults: bool = False, **cha
     with structlog.testing.capture_logs() as logs, asyncio.Runner(loop_factory=factory) as runner:
         runner.run(body())
     assert reports == [], reports
-    assert faults or [entry for entry in logs if entry["log_level"] in ("error", "critical")] == []
+    errors = [entry for entry in logs if entry["log_level"] in ("error", "critical")]
+    assert faults or not errors, errors
 
 
 def tiny_limits(**changes: int) -> Limits:

@@ -253,7 +253,7 @@ class ClientConnection(asyncio.Protocol):
     def _enqueue(self, message: Request | ClientError) -> None:
         self._queue.append(message)
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._answer_queue())
+            self._task = self._front.at_work(self._answer_queue())
 
     def new_body(self, head: RequestHead, length: int | None) -> RequestBody:
         """A body for the reader to fill, which holds up the client while nobody reads it."""

@@ -4,7 +4,8 @@ Not here: listeners and lifecycle (`serve.py`), one connection (`connection.py`)
 """
 
 import asyncio
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from banish.caching.cache_status import Outcome
 from banish.clock import Clock
@@ -76,6 +77,7 @@ class Front:
         self.wheel = Wheel()
         self.draining = False
         self.connections: set[Connected] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.empty = asyncio.Event()
         """Set when a connection has left and no other is open."""
         self.access_log = access_log
@@ -89,6 +91,22 @@ class Front:
         accounts.read(CONNECTIONS, lambda: [((), len(self.connections))])
         accounts.read(RESPONSES, lambda: [(("hot",), sum(lane.hits for lane in hot.lanes()))])
         accounts.read(RESPONSE_BYTES, lambda: [((), sum(lane.hit_bytes for lane in hot.lanes()))])
+
+    def at_work(self, answering: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Run a connection's answering as a task of this edge."""
+        task = asyncio.get_running_loop().create_task(answering)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def stop(self) -> None:
+        """Drop every connection, and return once nothing works for any."""
+        for connection in list(self.connections):
+            connection.abort()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.wheel.stop()
 
     def admit(self, connection: Connected) -> bool:
         """Take a new connection into the books, unless there are too many."""

@@ -214,14 +214,12 @@ class Edge:
                 while self._front.connections:
                     self._front.empty.clear()
                     await self._front.empty.wait()
-        for connection in list(self._front.connections):
-            connection.abort()
+        await self._front.stop()
         await self._fetcher.stop()
         for runtimes in (*self._retired, self._pipeline.runtimes):
             await runtimes.close()
         for task in (*self._tasks, *([self._sweeper] if self._sweeper is not None else [])):
             task.cancel()
-        self._front.wheel.stop()
         self._pauses.stop()
         self.access_log.close()
         self._spool.close()
