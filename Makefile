@@ -7,8 +7,9 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 TESTS ?= tests
 WORKERS ?= 2
+SOAK_S ?= 300
 
-.PHONY: help setup demo test check format lint types imports docs docs-check conformance scoreboard bench lock clean
+.PHONY: help setup demo test soak check format lint types imports docs docs-check conformance scoreboard bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +24,9 @@ demo: $(INSTALLED) ## See the cache at work: an origin, an edge, and what goes o
 
 test: $(INSTALLED) ## Run the tests (TESTS=path narrows them down)
 	$(BIN)/pytest -n $(WORKERS) $(TESTS)
+
+soak: $(INSTALLED) ## Random clients, origins and purges against a whole edge, seed after seed (SOAK_S=300)
+	$(BIN)/python -m tests.soak.run --seconds $(SOAK_S)
 
 check: lint types imports docs-check test ## All that must hold before a change is merged
 

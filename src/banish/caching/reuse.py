@@ -188,12 +188,15 @@ def stale_on_error(
     request: RequestHead,
     error: Literal["unreachable"] | int,
 ) -> bool:
-    """Whether a stored response may stand in for an origin that failed: only one that this request selects.
+    """Whether a stored response may stand in for an origin that failed: only one that this request selects, and that
+    holds what it asks for: a stored part answers nobody who wants another part or the whole.
 
     "unreachable": no response came, or it was cut off. Then the default is yes, for a bounded time; after an
     error status it takes a stale-if-error window, of the response, the request or the policy.
     """
-    if (error != "unreachable" and error not in ERROR_STATUSES) or not matches(meta, request.fields, policy):
+    if error != "unreachable" and error not in ERROR_STATUSES:
+        return False
+    if not (matches(meta, request.fields, policy) and _holds_answer(request, meta)):
         return False
     wanted = request_directives(request.fields)
     window, given = _window(meta.directives.stale_if_error, policy.stale_if_error_s)

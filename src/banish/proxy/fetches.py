@@ -205,6 +205,9 @@ class Fetcher:
             self._settle(fetch, fetched)
             if fetched.body is not None and (fetched.body.kept or fetch.owned):
                 await self._fill(plan, response, fetched)
+            elif fetched.body is not None:
+                # Nobody wants it. A body that never ended would keep what it is to call, and so all of this, for ever.
+                fetched.body.fail(BadResponse("nobody is left to read it"))
         finally:
             response.close()
 

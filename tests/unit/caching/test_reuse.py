@@ -232,6 +232,16 @@ class TestOriginFailure:
         assert not stale_on_error(meta, NOW + 61, POLICY, get(("Cookie", "user=2")), "unreachable")
         assert not stale_on_error(meta, NOW, POLICY, get(), 503)
 
+    def test_a_part_only_for_those_who_ask_for_it(self) -> None:
+        meta = stored(
+            cached("max-age=60, stale-if-error=60", ("Content-Range", "bytes 0-4/10"), status=206),
+            get(("Range", "bytes=0-4")),
+        )
+        assert stale_on_error(meta, NOW + 61, POLICY, get(("Range", "bytes=1-3")), "unreachable")
+        for other in (get(), get(("Range", "bytes=3-7")), get(method="HEAD")):
+            assert not stale_on_error(meta, NOW + 61, POLICY, other, "unreachable")
+            assert not stale_on_error(meta, NOW + 61, POLICY, other, 503)
+
     def test_unless_the_client_insists(self) -> None:
         assert not stale_on_error(META, NOW + 61, POLICY, asking("no-cache"), "unreachable")
 
