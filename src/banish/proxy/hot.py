@@ -75,12 +75,16 @@ _G = ord("G")
 
 
 class HotResponse(msgspec.Struct, gc=False):
-    """One stored response, ready to be written. `head` and `head_304` hold for `second`, and are made on demand."""
+    """One stored response, ready to be written. `head` and `head_304` hold for `second`, and are made on demand.
+
+    Seconds are counted from `born`, the moment at which its age was zero: Age turns over there, not with the clock's.
+    """
 
     record: StoredResponse
     body: bytes
     etag: bytes | None
     valid_until: float
+    born: float
     second: int = -1
     head: bytes = b""
     head_304: bytes = b""
@@ -176,7 +180,14 @@ class HotTable:
         if response is None:
             etag = meta.etag.encode("latin-1") if meta.etag is not None and meta.status == 200 else None
             head_bytes = sum([len(name) + len(value) + 4 for name, value in meta.fields])
-            response = HotResponse(record, data, etag, valid_until, memory_bytes=RESPONSE_BYTES + head_bytes)
+            response = HotResponse(
+                record,
+                data,
+                etag,
+                valid_until,
+                meta.received_at - meta.initial_age,
+                memory_bytes=RESPONSE_BYTES + head_bytes,
+            )
             self._responses[id(record)] = response
         elif key in response.routes or len(response.routes) >= ROUTES_PER_RESPONSE_MAX:
             return
@@ -366,7 +377,7 @@ class Lane:
             return False
         if record.clean_at != table.stamps.index and not self._still_clean(record):
             return False
-        second = int(now)
+        second = int(now - response.born)
         if response.second != second:
             response.second, response.head, response.head_304 = second, b"", b""
             table.touch(record)
