@@ -30,7 +30,7 @@ def from_stored(
 ) -> Answer:
     """The answer that a stored response gives to this request: conditions first, then ranges."""
     meta, body = record.meta, record.body
-    fields = meta.fields.without(("content-length", "age")).plus("Age", str(int(age(meta, now))))
+    fields = aged_fields(meta, now)
     if meta.status == 200 and not_modified(request.fields, meta.fields, date=meta.date, now=now):
         return Answer(304, in_304(fields).plus("Cache-Status", cache_status), outcome)
     fields = fields.plus("Cache-Status", cache_status)
@@ -46,6 +46,11 @@ def from_stored(
             fields = fields.plus("Content-Length", str(size))
         return Answer(meta.status, fields, outcome, meta.reason)
     return Answer(meta.status, fields, outcome, meta.reason, body=_bytes(body, 0, None), length=size)
+
+
+def aged_fields(meta: Metadata, now: float) -> Fields:
+    """A stored response's fields with its Age as it is now; the length is that of the answer's body, written later."""
+    return meta.fields.without(("content-length", "age")).plus("Age", str(int(age(meta, now))))
 
 
 def in_304(fields: Fields) -> Fields:

@@ -22,7 +22,7 @@ from banish.caching.cache_status import Outcome, cache_status
 from banish.caching.directives import request_directives
 from banish.caching.keys import cache_key, has_unkeyed_input
 from banish.caching.reuse import Forward, Forwarded, Hit, Stale, Unsatisfiable, Validate, decide, stale_on_error
-from banish.caching.stored import Metadata, age, ttl
+from banish.caching.stored import Metadata, ttl
 from banish.caching.validation import conditional_request
 from banish.clock import Clock
 from banish.edge.hook_views import HookRequest
@@ -32,14 +32,14 @@ from banish.http.conditions import has_state_changing_precondition
 from banish.http.fields import Fields
 from banish.http.hops import end_to_end, via_count
 from banish.http.messages import RequestHead
-from banish.proxy.answers import from_stored, in_304, within_reach
+from banish.proxy.answers import aged_fields, from_stored, in_304, within_reach
 from banish.proxy.exchange import Answer, Request
 from banish.proxy.fetches import Fetch, Fetcher
 from banish.proxy.hot import HotTable, MemoKey
 from banish.proxy.plan import Plan, upstream_head
 from banish.proxy.taking import Fetched
 from banish.proxy.wire import encode_head, error_answer
-from banish.purge.stamps import PurgeTable, Verdict
+from banish.purge.stamps import PurgeTable
 from banish.store.bodies import BodyReader
 from banish.store.memory import MemoryStore
 from banish.store.records import StoredResponse
@@ -141,7 +141,7 @@ class Pipeline:
             policy = msgspec.structs.replace(policy, bypass=True)
         hops = head.fields.get("max-forwards") or ""
         if head.method == "OPTIONS" and hops.isdecimal() and not int(hops[:9]):
-            fields = Fields.of([("Allow", METHODS), ("Cache-Status", f"{self._node}; detail=max-forwards")])
+            fields = Fields.of([("Allow", METHODS), ("Cache-Status", cache_status(self._node, detail="max-forwards"))])
             return Answer(204, fields, Outcome.SYNTHETIC)
         if request.upgrade and not site.config.websocket:
             raise ClientError(501, "WebSocket is switched off for this site", close=False)
@@ -163,13 +163,13 @@ class Pipeline:
         if not host.endswith("]"):
             host = host.rpartition(":")[0] or host
         where = f"https://{host}{'' if port == 443 else f':{port}'}{request.target.path_and_query}"
-        fields = Fields.of([("Location", where), ("Cache-Status", f"{self._node}; detail=https")])
+        fields = Fields.of([("Location", where), ("Cache-Status", cache_status(self._node, detail="https"))])
         return Answer(308, fields, Outcome.SYNTHETIC, body=b"", length=0)
 
     def _synthetic(self, head: RequestHead, view: HookRequest) -> Answer:
         made = view.answer
         assert made is not None
-        fields = made.fields.plus("Cache-Status", f"{self._node}; detail=hook")
+        fields = made.fields.plus("Cache-Status", cache_status(self._node, detail="hook"))
         body = None if head.method == "HEAD" or made.status in (204, 304) else made.body
         return Answer(made.status, fields, Outcome.SYNTHETIC, body=body, length=len(made.body))
 
@@ -344,7 +344,7 @@ class Pipeline:
 
     def _unpurged(self, record: StoredResponse, index: int) -> bool:
         """The answer rule: no hard purge lies between a record's fence and this apply index (PURGE rule 9)."""
-        return self._stamps.verdict(record.targets, record.clean_at, index) in (Verdict.CLEAN, Verdict.SOFT)
+        return not self._stamps.verdict(record.targets, record.clean_at, index).dead
 
     # --- answers
 
@@ -372,7 +372,7 @@ class Pipeline:
         """The head of a hit as the hot table writes it: what `from_stored` would give, status 304 or the stored."""
         meta, data = record.meta, record.body.data
         assert data is not None
-        fields = meta.fields.without(("content-length", "age")).plus("Age", str(int(age(meta, now))))
+        fields = aged_fields(meta, now)
         report = cache_status(self._node, hit=True, ttl=ttl(meta, now))
         if status == 304:
             answer = Answer(304, in_304(fields).plus("Cache-Status", report), Outcome.HIT)

@@ -127,8 +127,7 @@ class Taker:
             return None
         now = self._clock.now()
         for record in plan.records:
-            alive = self._stamps.verdict(record.targets, record.clean_at) in (Verdict.CLEAN, Verdict.SOFT)
-            may_hide = alive and record.body.accepts_readers
+            may_hide = not self._stamps.verdict(record.targets, record.clean_at).dead and record.body.accepts_readers
             if may_hide and stale_on_error(record.meta, now, plan.policy, plan.head, status):
                 return record
         return None

@@ -5,7 +5,7 @@ Framing is chosen here and nowhere else: what the origin used is gone by now (RF
 
 from html import escape
 
-from banish.caching.cache_status import Outcome
+from banish.caching.cache_status import Outcome, cache_status
 from banish.errors import BanishError, ClientError
 from banish.http.fields import Fields
 from banish.http.messages import ResponseHead, Version, reason_phrase
@@ -68,7 +68,7 @@ def refusal(error: ClientError, node: str) -> Answer:
     return error_answer(
         error.status,
         error,
-        cache_status=f"{node}; detail={error.code}",
+        cache_status=cache_status(node, detail=error.code),
         outcome=Outcome.REFUSED,
         close=error.close,
     )

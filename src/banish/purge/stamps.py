@@ -76,6 +76,11 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
     """The stamps of that time are forgotten: whoever was in flight so long must not be stored."""
 
+    @property
+    def dead(self) -> bool:
+        """Whether the response must not be used, not even as something stale."""
+        return self is Verdict.HARD or self is Verdict.UNKNOWN
+
 
 class PurgeTable:
     """Target → the apply index of its newest hard and soft purge.

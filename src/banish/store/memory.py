@@ -200,7 +200,7 @@ class MemoryStore:
         Not if `old` was hard-purged before the origin was asked: no validation revives what is dead. From
         that request on, `new` is matched by the targets of both.
         """
-        if old not in self or self._table.verdict(old.targets, old.clean_at, new.fence) in _DEAD:
+        if old not in self or self._table.verdict(old.targets, old.clean_at, new.fence).dead:
             return self._counted(PutOutcome.GONE)
         if self._table.verdict(old.targets, new.fence) is not Verdict.CLEAN:
             return self._counted(PutOutcome.PURGED)
@@ -236,7 +236,7 @@ class MemoryStore:
         deleted = 0
         for record in self._slice(key).get(key, ()):
             verdict = self._table.verdict(record.targets, record.clean_at)
-            if verdict in _DEAD:
+            if verdict.dead:
                 self._remove(record, Removal.PURGED)
                 deleted += 1
                 continue
@@ -309,6 +309,3 @@ class MemoryStore:
 
 def _weight(record: StoredResponse) -> int:
     return record.memory_bytes() + record.body.spool_bytes + ENTRY_OVERHEAD_BYTES
-
-
-_DEAD = frozenset({Verdict.HARD, Verdict.UNKNOWN})
