@@ -13,7 +13,7 @@ Nothing happens at the origin until a test says so, so a purge can be put betwee
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -33,10 +33,11 @@ from banish.proxy.fetches import Fetcher
 from banish.proxy.hot import HotTable
 from banish.proxy.pipeline import Pipeline
 from banish.proxy.taking import Taker
+from banish.purge.names import Names
 from banish.purge.stamps import PurgeTable
 from banish.purge.targets import Target, group_target, url_target
 from banish.store.bodies import Body, BodyReader
-from banish.store.memory import MemoryStore
+from banish.store.tiers import Store
 from banish.tables import Accounts
 from banish.testing.clock import FakeClock
 from tests.written import Written
@@ -197,7 +198,7 @@ class ByHand:
         self.clock = FakeClock()
         self.stamps = PurgeTable()
         self.accounts = Accounts()
-        self.swept = 0
+        self.invalidations = 0
         self.origin = OriginByHand(self.clock)
         self.hot = HotTable(
             self.stamps,
@@ -205,14 +206,20 @@ class ByHand:
             node="banish",
             make_head=lambda record, now, status: self.pipeline.hot_head(record, now, status),
         )
-        self.store = MemoryStore(
-            1 << 20,
+        self.store = Store(
+            memory_bytes=1 << 20,
+            disk=None,
             table=self.stamps,
+            clock=self.clock,
             accounts=self.accounts,
             on_removed=lambda record, reason: self.hot.unpublish(record),
             on_rivalled=self.hot.unpublish,
+            stamp_min_age_s=60.0,
+            undo_window_s=60.0,
         )
-        self.taker = Taker(store=self.store, stamps=self.stamps, clock=self.clock, node="banish", purged=self._purged)
+        self.taker = Taker(
+            store=self.store, stamps=self.stamps, clock=self.clock, node="banish", invalidate=self._invalidate
+        )
         self.fetcher = Fetcher(
             store=self.store, stamps=self.stamps, clock=self.clock, taker=self.taker, make_body=self._make_body,
             node="banish", accounts=self.accounts,
@@ -224,11 +231,13 @@ class ByHand:
         self.site.origin = cast("OriginGroup", self.origin)
         self.pipeline = Pipeline(
             runtimes=runtimes, store=self.store, stamps=self.stamps, fetcher=self.fetcher, hot=self.hot,
-            clock=self.clock, node="banish",
+            clock=self.clock, node="banish", purge_id=lambda index: f"nr-{index}", passing=lambda: self.passing,
         )  # fmt: skip
+        self.passing = False
 
-    def _purged(self) -> None:
-        self.swept += 1
+    def _invalidate(self, targets: Sequence[Target]) -> int:
+        self.invalidations += 1
+        return self.stamps.apply(targets)
 
     def _make_body(self, kept: bool, abandoned: Callable[[], None]) -> Body:
         return Body.filling(NEVER_KEPT, kept=kept, on_abandoned=abandoned)
@@ -281,6 +290,9 @@ class ByHand:
 
     def url(self, target: str = "/a") -> Target:
         return url_target(SITE, f"http://{HOST}{target}")
+
+    def names(self, target: str = "/a") -> Names:
+        return Names(SITE, f"http://{HOST}{target}")
 
     def group(self, name: str = "g") -> Target:
         return group_target(SITE, f"http://{HOST}", name)

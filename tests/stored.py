@@ -7,41 +7,55 @@ from banish.store.bodies import Body
 from banish.store.records import StoredResponse
 
 SITE = "shop"
+HOST = "shop.example"
 
 
-def url_of(key: str) -> Target:
-    """The target that names what is stored under `key`."""
-    return url_target(SITE, f"https://shop.example/{key}")
+def key_of(name: str) -> str:
+    """The cache key of what is called `name` here. A cache key is its own."""
+    return name if " " in name else f"{SITE}#0123456789ab https://{HOST}/{name}"
+
+
+def name_of(record: StoredResponse) -> str:
+    """What is called that here."""
+    return record.meta.key.rpartition("/")[2]
+
+
+def url_of(name: str) -> Target:
+    """The target that names all variants of what is stored under `key_of(name)`."""
+    return url_target(SITE, f"https://{HOST}/{name}")
 
 
 def stored_response(
-    key: str = "a",
+    name: str = "a",
     *,
     body: bytes | Body = b"hello",
     fence: int = 0,
     vary: tuple[str, ...] = (),
     selecting: tuple[str | None, ...] = (),
-    targets: tuple[Target, ...] | None = None,
+    tags: tuple[str, ...] = (),
+    groups: tuple[str, ...] = (),
+    received_at: float = 1e9,
     fields: Fields = Fields(),  # noqa: B008 (immutable)
 ) -> StoredResponse:
-    """A fresh 200 under `key`, that its URL names."""
+    """A fresh 200 under `key_of(name)`."""
     meta = Metadata(
-        key=key,
+        key=key_of(name),
         status=200,
         reason="OK",
         fields=fields,
-        requested_at=1e9,
-        received_at=1e9,
-        date=1e9,
+        requested_at=received_at,
+        received_at=received_at,
+        date=received_at,
         initial_age=0.0,
         lifetime=600.0,
         vary=vary,
         selecting=selecting,
+        tags=tags,
+        groups=groups,
     )
     return StoredResponse(
         meta,
         Body.complete(body) if isinstance(body, bytes) else body,
-        targets if targets is not None else (url_of(key),),
         fence=fence,
         clean_at=fence,
     )

@@ -5,6 +5,12 @@
     ├── ClientError            the client broke a rule; carries the status to answer with
     │   └── LimitExceeded      … by going past a named limit
     ├── StoreError             what was kept here cannot be read back
+    │   ├── IndexDamaged       … because its bytes are not what was written
+    │   ├── IndexFailed        … or the disk gives way: it is full, or fails
+    │   │   └── IndexBusy      … or is too slow just now: nothing was written
+    │   └── LogDamaged         the log of purges cannot be read back
+    ├── LogUnwritable          purges cannot be made durable now; nothing is confirmed
+    ├── RecordError            a record of a purge is damaged, or of a version not known here
     └── OriginError            the origin broke a rule, or could not be reached
         ├── ConnectFailed      no connection came about
         ├── OriginTimeout      a named wait ran out
@@ -87,6 +93,53 @@ class StoreError(BanishError):
 
     code = "store"
     told = "what was kept here cannot be read back"
+
+
+class IndexDamaged(StoreError):
+    """Bytes of the index are not what was written there. The row, or the whole index, counts as missing."""
+
+    code = "index_damaged"
+
+
+class IndexFailed(StoreError):
+    """The index cannot be read or written now: the disk is full or fails, or the index is closed.
+
+    Whether a write that failed took effect is not known until the index is opened anew.
+    """
+
+    code = "index_failed"
+
+
+class IndexBusy(IndexFailed):
+    """The disk does not keep up with what is written. Nothing was written; soon the same can be tried again."""
+
+    code = "index_busy"
+
+
+class LogDamaged(StoreError):
+    """The log of purges is not what was written there."""
+
+    code = "log_damaged"
+
+
+class LogUnwritable(BanishError):
+    """Purges cannot be made durable now. One that was refused for it may be in effect, and may be logged later.
+
+    `full` says that the disk is full.
+    """
+
+    code = "log"
+    told = "purges cannot be kept at present"
+
+    def __init__(self, reason: str, *, full: bool = False) -> None:
+        super().__init__(reason)
+        self.full = full
+
+
+class RecordError(BanishError):
+    """A record of a purge cannot be read: it is damaged, or of a version not known here."""
+
+    code = "record"
 
 
 class OriginError(BanishError):

@@ -196,7 +196,8 @@ def _happen(run: Run, edge: Edge, config: Config, draw: random.Random) -> None:
         case "purge" | "soft":
             mode = Mode.HARD if kind == "purge" else Mode.SOFT
             moved = world.move([path])
-            edge.stamps.apply([url_target(site, f"http://{HOST}{path}")], mode)
+            targets = [url_target(site, f"http://{HOST}{path}")]
+            edge.stamps.apply(*((targets,) if mode is Mode.HARD else ((), targets)))
             world.note(path, "hand", f"{mode} purge: {moved}, index {edge.stamps.index}")
             if mode is Mode.HARD:
                 world.require(moved)

@@ -1,171 +1,138 @@
 """The admin API: one small application over a running edge.
 
-    GET /metrics                          Prometheus text
-    GET /healthz                          200 while the event loop turns
-    GET /readyz                           200 while serving; 503 before and after
-    GET /explain?url=&header=Name:value   what a request would meet, and why
-    GET /objects?after=&limit=            stored responses, page by page
-    GET /config                           the configuration in force, secrets left out
+It is put together from rows (`endpoints.py`), each with its path, its answer and the rights it asks for. `GET /`
+lists them for people, `GET /openapi.json` for programs. Every refusal is JSON: {"error": "what, and what would be
+right"}.
 
-Whoever may connect may read: the listener is on loopback, or a token is asked for (`edge/checks.py` sees to
-that). Without a token, a Host that is a name other than localhost is refused, so that a page in a browser on
-this machine cannot read the API through a name of its own that it points at loopback (DNS rebinding).
-
-Not here: sockets and the server under it (`server.py`).
+Not here: sockets and the server under it (`server.py`); who is let in (`access.py`).
 """
 
-import hashlib
-import hmac
-from collections.abc import Awaitable, Callable
-from ipaddress import ip_address
-from typing import Any
+import asyncio
+import functools
+from collections.abc import Callable
 
 import msgspec
+import structlog
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import banish
-from banish.admin import metrics
-from banish.admin.budget import budgeted
-from banish.admin.explain import explain, summary
+from banish.admin import inspection, purges
+from banish.admin.access import Access, admit
+from banish.admin.endpoints import Call, Endpoint, problem
+from banish.admin.openapi import document
+from banish.admin.polls import Gone, Polls
 from banish.admin.subject import Subject
-from banish.edge.config import redacted
-from banish.errors import ClientError
+from banish.errors import BanishError, ClientError
+from banish.tables import Metric
 
-PAGE_MAX = 1000
-PAGE = 100
-_OPEN = frozenset({"/healthz", "/readyz"})
-"""Paths that a load balancer asks, without a token."""
+REQUESTS = Metric(
+    "banish_admin_requests_total",
+    "counter",
+    "Requests to the admin listener by path and status; refused ones are `refused`.",
+    ("path", "status"),
+)
 
-_encoder = msgspec.json.Encoder()
+log = structlog.get_logger(__name__)
 
 
-def make_app(subject: Subject) -> Starlette:
-    """The application for one edge."""
+async def _index(call: Call) -> Response:
+    subject = call.subject
+    rows = "".join(f"{row.method:<7} {row.sample}\n        {row.help}\n" for row in ENDPOINTS)
+    return PlainTextResponse(f"banish {banish.__version__}, node {subject.config.node}: {subject.state}\n\n{rows}")
 
-    def route(path: str, answer: Callable[[Subject, Request], Awaitable[Response]]) -> Route:
+
+async def _openapi(call: Call) -> Response:
+    return Response(await asyncio.to_thread(_document), media_type="application/json")
+
+
+@functools.cache
+def _document() -> bytes:
+    """Made once, on a thread: what stands under each field is read from the source, which takes a while."""
+    return msgspec.json.encode(document(ENDPOINTS)) + b"\n"
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint("GET", "/", _index, "This list.", {200: "text/plain"}, rights=inspection.ANY),
+    Endpoint("GET", "/openapi.json", _openapi, "The same as an OpenAPI document.", {200: dict}, rights=inspection.ANY),
+    *inspection.ENDPOINTS,
+    *purges.ENDPOINTS,
+)
+"""All that is served."""
+
+_OPEN = frozenset(row.path for row in ENDPOINTS if not row.rights)
+
+
+def make_app(subject: Subject, polls: Polls | None = None) -> Starlette:
+    """The application for one edge. `polls` are the long polls under way, to be ended when the edge stops."""
+    under_way = Polls() if polls is None else polls
+    requests = subject.accounts.tally(REQUESTS)
+
+    def counted(path: str, response: Response) -> Response:
+        requests.add(path, str(response.status_code))
+        return response
+
+    def route(row: Endpoint) -> Route:
         async def endpoint(request: Request) -> Response:
-            return await answer(subject, request)
+            access: Access = request.scope["banish.access"]
+            return counted(row.path, await _answer(row, Call(subject, request, access, under_way)))
 
-        return Route(path, endpoint, methods=["GET"])
+        return Route(row.path, endpoint, methods=[row.method])
 
-    return Starlette(
-        routes=[
-            route("/", _index),
-            route("/metrics", _metrics),
-            route("/healthz", _healthz),
-            route("/readyz", _readyz),
-            route("/explain", _explain),
-            route("/objects", _objects),
-            route("/config", _config),
-        ],
-        middleware=[Middleware(_Guard, subject=subject)],
-    )
+    async def nothing_here(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        what = {404: "there is nothing here; GET / lists what there is", 405: "not with this method"}
+        refusal = problem(ClientError(error.status_code, what.get(error.status_code, error.detail)))
+        refusal.headers.update(error.headers or {})
+        return counted("unknown", refusal)
+
+    app = Starlette(routes=[route(row) for row in ENDPOINTS], exception_handlers={HTTPException: nothing_here})
+    app.add_middleware(_Guard, subject=subject, counted=counted)
+    return app
 
 
 class _Guard:
-    """Lets nobody in who may not be."""
+    """Lets nobody in who may not be; tells the rest who it is."""
 
-    def __init__(self, app: ASGIApp, subject: Subject) -> None:
+    def __init__(self, app: ASGIApp, subject: Subject, counted: Callable[[str, Response], Response]) -> None:
         self._app = app
         self._subject = subject
+        self._counted = counted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (refusal := self._refusal(Request(scope))) is not None:
-            await refusal(scope, receive, send)
+        if scope["type"] != "http":
+            return
+        try:
+            scope["banish.access"] = self._access(Request(scope))
+        except ClientError as error:
+            await self._counted("refused", problem(error))(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _refusal(self, request: Request) -> Response | None:
-        token_sha256 = self._subject.config.admin.token_sha256
+    def _access(self, request: Request) -> Access:
         if request.url.path in _OPEN:
-            return None
-        if token_sha256 is None:
-            return None if _is_own_name(request.headers.get("host", "")) else _problem(421, "call it localhost")
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        digest = hashlib.sha256(token.strip().encode("latin-1")).hexdigest()
-        if scheme.lower() == "bearer" and hmac.compare_digest(digest, token_sha256.lower()):
-            return None
-        refusal = _problem(401, "send Authorization: Bearer TOKEN")
-        refusal.headers["www-authenticate"] = 'Bearer realm="banish"'
-        return refusal
+            return Access("", "", frozenset(), ())
+        return admit(self._subject.config.admin, request)
 
 
-def _is_own_name(host: str) -> bool:
-    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-    if name.lower() == "localhost":
-        return True
+async def _answer(row: Endpoint, call: Call) -> Response:
+    """What a row answers, or why it does not. A fault in one answer is that answer's alone."""
     try:
-        ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True
-
-
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(_encoder.encode(content) + b"\n", status, media_type="application/json")
-
-
-def _problem(status: int, what: str) -> Response:
-    return _json({"error": what}, status)
-
-
-async def _index(subject: Subject, request: Request) -> Response:
-    paths = "".join(f"{line.strip()}\n" for line in (__doc__ or "").splitlines() if "GET /" in line)
-    return PlainTextResponse(f"banish {banish.__version__}, node {subject.config.node}: {subject.state}\n\n{paths}")
-
-
-async def _metrics(subject: Subject, request: Request) -> Response:
-    return Response(await metrics.render(subject.accounts), headers={"content-type": metrics.CONTENT_TYPE})
-
-
-async def _healthz(subject: Subject, request: Request) -> Response:
-    return PlainTextResponse("ok\n")
-
-
-async def _readyz(subject: Subject, request: Request) -> Response:
-    return PlainTextResponse(f"{subject.state}\n", 200 if subject.state == "serving" else 503)
-
-
-async def _explain(subject: Subject, request: Request) -> Response:
-    url = request.query_params.get("url")
-    if not url:
-        return _problem(400, "say which: /explain?url=https://host/path, and header=Name:value at will")
-    lines = [line.partition(":") for line in request.query_params.getlist("header")]
-    if any(not separator or not name.strip() for name, separator, _ in lines):
-        return _problem(400, "write a header as Name:value")
-    try:
-        return _json(explain(subject, url, [(name.strip(), value.strip()) for name, _, value in lines]))
+        if row.rights and row.rights.isdisjoint(call.access.rights):
+            needed = " or ".join(sorted(row.rights))
+            raise ClientError(403, f'the token "{call.access.name}" lacks the right: {needed}')
+        return await row.answer(call)
     except ClientError as error:
-        return _problem(400, error.reason)
-
-
-async def _objects(subject: Subject, request: Request) -> Response:
-    """One page. `next` is where the following one begins; what comes or goes meanwhile may be missed or seen
-    twice.
-    """
-    try:
-        after = int(request.query_params.get("after", "0"))
-        limit = int(request.query_params.get("limit", str(PAGE)))
-    except ValueError:
-        return _problem(400, "after and limit are whole numbers")
-    if after < 0 or not 1 <= limit <= PAGE_MAX:
-        return _problem(400, f"limit is from 1 to {PAGE_MAX}, after is what `next` of a page said")
-    now = subject.clock.now()
-    page: list[dict[str, Any]] = []
-    following = None
-    async for place, record in budgeted(subject.store.walk_from(after)):
-        if len(page) == limit:
-            following = after
-            break
-        page.append(summary(record, now))
-        after = place
-    return _json({"objects": page, "stored": len(subject.store), "next": following})
-
-
-async def _config(subject: Subject, request: Request) -> Response:
-    return _json(redacted(subject.config))
+        return problem(error)
+    except Gone:
+        return Response(status_code=499)  # nobody reads it; as nginx counts it
+    except BanishError as error:
+        log.warning("admin request failed", path=row.path, code=error.code, error=str(error))
+        return problem(ClientError(503, str(error)))
+    except Exception:
+        log.exception("admin request failed", path=row.path)
+        return problem(ClientError(500, "a fault of the edge; its log says more"))

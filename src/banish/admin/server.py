@@ -9,23 +9,28 @@ Not here: what is answered (`app.py`).
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
 
-CONNECTIONS_MAX = 64
+from banish.edge.progress import WAITERS_MAX
+
+CONNECTIONS_MAX = WAITERS_MAX + 256
+"""Past it 503. More than may wait in long polls: those who scrape metrics or ask for health get in beside them."""
+
 STOP_S = 2
 """How long answers under way may take to end when the edge stops."""
 
 
 class AdminServer:
     """Serves `app` on a socket that is bound and not yet listening. `start` returns once connections are
-    taken.
+    taken. `ending` is called before `stop` waits for answers under way: it should bring long ones to their end.
     """
 
-    def __init__(self, app: ASGIApp, listening: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, listening: socket.socket, *, ending: Callable[[], object] = lambda: None) -> None:
         self._socket = listening
+        self._ending = ending
         config = uvicorn.Config(
             app,
             http="h11",
@@ -57,6 +62,7 @@ class AdminServer:
     async def stop(self) -> None:
         """Take no more connections and wait for the answers under way."""
         if self._task is not None:
+            self._ending()
             self._server.should_exit = True
             await self._task
             self._task = None

@@ -3,13 +3,69 @@
 The edge itself is put together elsewhere (`proxy/serve.py`) and fulfils this by having these members.
 """
 
+from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 
 from banish.clock import Clock
 from banish.edge.config import Config
+from banish.edge.receipts import Caller, DryRun, Feed, Filters, Page, Purge, PurgeRequest, PurgeState, Wait
 from banish.edge.sites import Sites
-from banish.store.memory import MemoryStore
+from banish.store.graves import Grave
+from banish.store.records import StoredResponse
 from banish.tables import Accounts
+
+
+class Purging(Protocol):
+    """The purge service (`edge/purging.py`), as far as it is spoken to from here. It refuses with ClientErrors."""
+
+    @property
+    def passing(self) -> bool:
+        """The log of purges cannot be written: nothing is answered from what is stored, and no purge is taken."""
+        ...
+
+    async def purge(self, asked: PurgeRequest, caller: Caller) -> Purge: ...
+    async def dry_run(self, asked: PurgeRequest, caller: Caller) -> DryRun: ...
+    async def undo(self, id: str, caller: Caller, reason: str = "") -> Purge: ...  # noqa: A002
+    async def get(
+        self,
+        id: str,  # noqa: A002
+        *,
+        wait: Wait | None = None,
+        timeout_s: float = 0.0,
+        after: str | None = None,
+        sites: tuple[str, ...] | None = None,
+    ) -> PurgeState: ...
+    async def list(self, filters: Filters, *, limit: int = 100, before: str | None = None) -> Page: ...
+    async def feed(
+        self, after: str | None, *, wait_s: float = 0.0, limit: int = 1000, filters: Filters = ...
+    ) -> Feed: ...
+    def export(self, filters: Filters) -> AsyncIterator[tuple[Purge, bytes]]: ...
+    def why(self, index: int) -> str | None:
+        """The id of the purge with that apply index; None if it is no longer in the log."""
+        ...
+
+
+class Graveyard(Protocol):
+    """What is remembered of responses that purges removed (`store/graves.py`)."""
+
+    def find(self, key: str, site: str, now: float) -> Grave | None: ...
+
+
+class Stored(Protocol):
+    """Stored responses, as far as they are looked at from here."""
+
+    @property
+    def graves(self) -> Graveyard: ...
+    def __len__(self) -> int: ...
+    def lookup(self, key: str) -> tuple[StoredResponse, ...]: ...
+    def walk_from(self, place: int) -> Iterator[tuple[int, StoredResponse]]: ...
+    def may_load(self, key: str) -> bool:
+        """Whether the disk may hold what `lookup` did not find."""
+        ...
+
+    async def load(self, key: str) -> None:
+        """Bring what the disk holds under `key` into memory."""
+        ...
 
 
 class Subject(Protocol):
@@ -25,7 +81,9 @@ class Subject(Protocol):
     @property
     def sites(self) -> Sites: ...
     @property
-    def store(self) -> MemoryStore: ...
+    def store(self) -> Stored: ...
+    @property
+    def purger(self) -> Purging: ...
     @property
     def accounts(self) -> Accounts: ...
     @property

@@ -3,8 +3,11 @@
 Not here: variants of a URL (`vary.py`); normalisation of a request target (`http/targets.py`).
 Source: RFC 9111 section 2: the primary key is the target URI; the method is always GET here.
 Invariant: distinct (site, URL) never share a key. A URL holds no space, so the last space of a key ends the
-site's name.
+site's part, which is the site's name, `#`, a digest of the site's key rules (`edge/sites.py`), and what hooks add
+to the key, each part behind a `+`. A name may hold `#` or `+`; digest and additions do not hold `#`.
 """
+
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,6 +19,25 @@ from banish.http.targets import Target, normalise_query
 def cache_key(site: str, target: Target, policy: CachePolicy) -> str:
     """The printable key of a target within a site."""
     return f"{site} {key_target(target, policy).url}"
+
+
+class KeyParts(NamedTuple):
+    """A cache key taken apart. `rules` is empty in a key without a digest; `extra` begins with its `+`."""
+
+    site: str
+    rules: str
+    extra: str
+    url: str
+
+
+def split_key(key: str) -> KeyParts:
+    """The parts that a cache key was made of."""
+    part, _, url = key.rpartition(" ")
+    site, mark, rules = part.rpartition("#")
+    if not mark:
+        return KeyParts(part, "", "", url)
+    rules, plus, extra = rules.partition("+")
+    return KeyParts(site, rules, plus + extra, url)
 
 
 def key_target(target: Target, policy: CachePolicy) -> Target:

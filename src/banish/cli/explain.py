@@ -3,52 +3,24 @@
 Not here: the answer itself (`admin/explain.py`).
 """
 
-import json
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from banish.cli.api import Api
 from banish.cli.report import aligned
+from banish.cli.telling import moment, target_text
 
-ASK_S = 10.0
 _STYLES = {"hit": "green", "stale": "yellow", "revalidate": "yellow"}
-
-
-class CannotAsk(Exception):
-    """The edge gave no answer; says why and what to do."""
 
 
 def ask(admin: str, url: str, headers: list[str], token: str | None) -> dict[str, Any]:
     """The edge's answer. Raises CannotAsk."""
-    query = urllib.parse.urlencode([("url", url), *[("header", header) for header in headers]])
-    where = admin if "://" in admin else f"http://{admin}"
-    request = urllib.request.Request(f"{where.rstrip('/')}/explain?{query}")
-    if token:
-        request.add_header("Authorization", f"Bearer {token}")
-    # No proxy from the environment: the admin listener is on this machine or in its network.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=ASK_S) as response:
-            answer: dict[str, Any] = json.load(response)
-            return answer
-    except urllib.error.HTTPError as error:
-        hint = {401: "; give it with --token or BANISH_TOKEN", 404: "; is that its --admin?"}.get(error.code, "")
-        raise CannotAsk(f"{admin} refused ({error.code}): {_reason(error)}{hint}") from error
-    except (OSError, ValueError) as error:
-        why = getattr(error, "reason", error)
-        raise CannotAsk(f"no edge answers on {admin} ({why}); is that its --admin?") from error
-
-
-def _reason(error: urllib.error.HTTPError) -> str:
-    try:
-        return str(json.load(error)["error"])
-    except (ValueError, KeyError, TypeError):
-        return error.reason
+    query = [("url", url), *[("header", header) for header in headers]]
+    answer: dict[str, Any] = Api(admin, token).get("/explain", query)
+    return answer
 
 
 def show(answer: dict[str, Any], out: Console) -> None:
@@ -60,7 +32,9 @@ def show(answer: dict[str, Any], out: Console) -> None:
         rows += [("site", answer["site"]), ("key", answer["key"])]
     if answer.get("hooks"):
         rows.append(("note", "the site has hooks; they were not run"))
-    if not answer["stored"] and answer["answer"] == "forward":
+    if (by := answer.get("purged_by")) is not None:
+        rows += _purge_rows("purged", by)
+    elif not answer["stored"] and answer["answer"] == "forward":
         rows.append(("hint", "if it stays so: `detail` in the Cache-Status of its response says why"))
     out.print(aligned(rows))
     for variant in answer["variants"]:
@@ -70,10 +44,27 @@ def show(answer: dict[str, Any], out: Console) -> None:
         out.print(aligned(_variant_rows(variant), indent="    "))
 
 
+def _purge_rows(label: str, by: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Which purge it was, who asked for it, when and why."""
+    if by["id"] is None:
+        yield label, f"by purge number {by['index']} of this edge; its log does not go back that far"
+        return
+    who = f" by {by['actor']} from {by['source']}" if by["actor"] else ""
+    kind = f"{by['mode']} purge" if by["kind"] == "purge" else by["kind"]
+    yield label, f"{moment(by['at'])}{who}, {kind} {by['id']}"
+    more = by["targets_in_all"] - len(by["targets"])
+    shown = ", ".join([target_text(target) for target in by["targets"]])
+    yield "of", shown + (f" and {more} more" if more else "")
+    if by["reason"]:
+        yield "reason", by["reason"]
+
+
 def _variant_rows(variant: dict[str, Any]) -> Iterator[tuple[str, str]]:
     heuristic = " (heuristic)" if variant["lifetime_is_heuristic"] else ""
     yield "age", f"{variant['age_s']:g} s of {variant['lifetime_s']:g} s{heuristic}"
     yield "ttl", f"{variant['ttl_s']:g} s"
+    if variant["soft_purged_by"] is not None:
+        yield from _purge_rows("purged", variant["soft_purged_by"])
     yield "body", f"{variant['body_bytes']} bytes{' (a part)' if variant['partial'] else ''}"
     for name, value in variant["vary"].items():
         yield "varies on", f"{name}: {value if value is not None else '(absent)'}"

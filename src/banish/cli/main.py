@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 import banish
+from banish.cli import purge, purges, store
+from banish.cli.asking import AdminOption, JsonOption, TokenOption
 from banish.cli.report import EXIT_CANNOT_START, console, show_problems
 from banish.edge.config import DEFAULT_ADMIN, Config, load
 from banish.errors import ConfigError, Problem
@@ -144,33 +145,35 @@ def check(
 @app.command()
 def explain(
     url: Annotated[str, typer.Argument(metavar="URL", help="As a client would ask for it.")],
-    admin: Annotated[
-        str, typer.Option(metavar="HOST:PORT", envvar="BANISH_ADMIN", help="The edge's admin listener.")
-    ] = DEFAULT_ADMIN,
+    admin: AdminOption = DEFAULT_ADMIN,
     header: Annotated[
         list[str] | None,
         typer.Option("--header", "-H", metavar="NAME:VALUE", help="A request header. Repeatable."),
     ] = None,
-    token: Annotated[
-        str | None, typer.Option(metavar="TOKEN", envvar="BANISH_TOKEN", help="If the listener asks for one.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    token: TokenOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Ask a running edge about a URL: stored or not, why, age, freshness, variants, tags."""
-    from banish.cli.explain import CannotAsk, ask, show
+    """Ask a running edge about a URL: stored or not, why, age, freshness, variants, tags, and which purge hit it."""
+    from banish.cli.api import CannotAsk
+    from banish.cli.explain import ask, show
+    from banish.cli.telling import out
 
     try:
         answer = ask(admin, url, header or [], token)
     except CannotAsk as error:
         show_problems(ConfigError(str(error)), console())
         raise typer.Exit(1) from None
-    out = Console(markup=False, highlight=False, soft_wrap=True)
     if as_json:
         import json
 
         typer.echo(json.dumps(answer, indent=2))
     else:
-        show(answer, out)
+        show(answer, out())
+
+
+app.command("purge")(purge.purge)
+app.add_typer(purges.app, name="purges")
+app.add_typer(store.app, name="store")
 
 
 @app.command()

@@ -123,13 +123,8 @@ def _check_file(name: str, path: KeyPath) -> Found:
 
 
 def _check_admin(config: "Config") -> Found:
-    token, listen = config.admin.token_sha256, config.admin.listen
-    if token is not None and (len(token) != 64 or set(token.lower()) - set("0123456789abcdef")):
-        yield (
-            ("admin", "token_sha256"),
-            "is not a SHA-256 in hex (64 digits)",
-            "printf %s TOKEN | sha256sum makes one",
-        )
+    listen = config.admin.listen
+    yield from _check_tokens(config)
     if listen == "off":
         return
     try:
@@ -137,12 +132,28 @@ def _check_admin(config: "Config") -> Found:
     except ValueError as error:
         yield ("admin", "listen"), f'"{listen}" is not an address', f'{error}; or "off"'
         return
-    if not address.loopback and token is None:
+    if not address.loopback and not config.admin.guarded:
         yield (
             ("admin", "listen"),
             f'"{listen}" can be reached from other machines, and nothing asks who calls',
-            "set admin.token_sha256, or listen on 127.0.0.1",
+            "set admin.token_sha256 or admin.tokens, or listen on 127.0.0.1",
         )
+
+
+def _check_tokens(config: "Config") -> Found:
+    digests: list[tuple[KeyPath, str | None]] = [(("admin", "token_sha256"), config.admin.token_sha256)]
+    names = [site.name for site in config.sites]
+    for at, token in enumerate(config.admin.tokens):
+        path: KeyPath = ("admin", "tokens", at)
+        digests.append(((*path, "sha256"), token.sha256))
+        for site in token.sites:
+            if site != "*" and site not in names:
+                yield (*path, "sites"), f'"{site}" is no site here', f'sites: {", ".join(names)}; or "*"'
+        if token.name in [other.name for other in config.admin.tokens[:at]]:
+            yield (*path, "name"), f'"{token.name}" is named twice', "the history of purges tells holders apart by it"
+    for path, digest in digests:
+        if digest is not None and (len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef")):
+            yield path, "is not a SHA-256 in hex (64 digits)", "printf %s TOKEN | sha256sum makes one"
 
 
 def _check_memory(config: "Config") -> Found:

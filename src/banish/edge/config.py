@@ -40,7 +40,7 @@ _NAME = Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="(letters,
 _NODE = Meta(pattern="^[A-Za-z][A-Za-z0-9._-]{0,63}$", description="(letters, digits, `.`, `_`, `-`; a letter first)")
 _SOME = Meta(min_length=1, description="(one at least)")
 
-_NEEDS_RESTART = ("node", "listen", "admin", "data", "memory", "log.access", "log.format")
+_NEEDS_RESTART = ("node", "listen", "admin.listen", "data", "disk", "memory", "purge", "log.access", "log.format")
 """What a reload cannot change, since it is held open or sized at start."""
 
 _NOT_OURS = re.compile(r"BANISH_(CONFIG|TOKEN|SERVICE_.*|PORT(_.*)?)")
@@ -67,15 +67,34 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """Answer every request with a 308 redirect to https on the same host and target."""
 
 
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may call the admin listener, and for what. Callers send `Authorization: Bearer TOKEN`."""
+
+    name: Annotated[str, _NAME]
+    """Name of the holder: what the history of purges says."""
+    sha256: Annotated[str, Meta(extra={"secret": True})]
+    """SHA-256 of the token, in hex: `printf %s TOKEN | sha256sum`."""
+    sites: Annotated[tuple[str, ...], _SOME] = ("*",)
+    """Names of the sites it may purge; `*` for all."""
+    rights: tuple[Literal["read", "purge"], ...] = ("read", "purge")
+    """What it may do. purge: purge, undo, and follow its own purges. read: everything that only looks."""
+
+
 class Admin(msgspec.Struct, frozen=True, kw_only=True):
-    """The listener for operators: metrics, health, explain, objects. Never for clients."""
+    """The listener for operators: purges, metrics, health, explain, objects. Never for clients."""
 
     listen: str = DEFAULT_ADMIN
-    """HOST:PORT to listen on, or "off". Loopback only, unless token_sha256 is set."""
+    """HOST:PORT to listen on, or "off". Loopback only, unless tokens are asked for."""
     token_sha256: Annotated[str | None, Meta(extra={"secret": True})] = None
-    """SHA-256, in hex, of the token that callers send as `Authorization: Bearer TOKEN`. When set,
-    everything but /healthz and /readyz asks for it.
+    """SHA-256, in hex, of a token with all rights on all sites. With this or `tokens` set, everything but
+    /healthz and /readyz asks for a token.
     """
+    tokens: tuple[Token, ...] = ()
+
+    @property
+    def guarded(self) -> bool:
+        """Whether callers must show a token."""
+        return self.token_sha256 is not None or bool(self.tokens)
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +106,28 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """The part of one body that is held in memory; the rest goes to a spool file."""
     spool_bytes: Annotated[int, Meta(ge=0)] = 1024**3
     """Disk for spool files, all together. Past it a fetch goes at the pace of its fastest reader."""
+
+
+class Disk(msgspec.Struct, frozen=True, kw_only=True):
+    """What the cache keeps on disk, below `data`: found again after a restart."""
+
+    budget_bytes: Annotated[int, Meta(ge=0)] = 10 * 1024**3
+    """Disk for stored responses, their index included. Past it, eviction. 0: keep nothing on disk."""
+
+
+class Purge(msgspec.Struct, frozen=True, kw_only=True):
+    """How purges are kept, and for how long they can be told of and taken back."""
+
+    undo_window_s: Annotated[float, Meta(ge=0)] = 60.0
+    """How long a soft purge can be undone."""
+    stamp_min_age_s: Annotated[float, Meta(ge=0)] = 60.0
+    """How long a purge is remembered at least for the sake of fetches that began before it. What takes longer
+    is passed on, but not stored, if any purge was forgotten meanwhile.
+    """
+    retention_s: Annotated[float, Meta(gt=0)] = 7 * 86400.0
+    """How long the log of purges goes back."""
+    retention_bytes: Annotated[int, Meta(ge=1024**2)] = 1024**3
+    """How large the log of purges may get: past it the oldest go early."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,6 +242,12 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     """Take bare LF and equal duplicate Content-Length from this origin."""
     websocket: bool = True
     """Let WebSocket upgrades through."""
+    refill_concurrency: Annotated[int, Meta(ge=0)] = 0
+    """Fetches at once of what a purge has removed; others wait, hottest first. 0: no bound, except after a
+    purge of everything, when it is 64.
+    """
+    refill_wait_s: Annotated[float, Meta(gt=0)] = 10.0
+    """How long a request may wait for such a fetch to begin. Past it: 503."""
     hooks: Annotated[str | None, Meta(extra={"path": "file"})] = None
     """Python file with on_request and on_response (see the hooks guide)."""
     origin_timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
@@ -217,11 +264,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What this edge calls itself in Via and Cache-Status."""
     listen: tuple[Listener, ...] = (Listener(address=DEFAULT_LISTEN),)
     data: Annotated[str | None, Meta(extra={"path": "directory"})] = None
-    """Directory of this edge's files, made if missing. None: spool files go to the system's temporary
-    directory.
+    """Directory of this edge's files, made if missing: stored responses, the log of purges, the edge's identity.
+    None: nothing outlives the process, and spool files go to the system's temporary directory.
     """
     admin: Admin = Admin()
     memory: Memory = Memory()
+    disk: Disk = Disk()
+    purge: Purge = Purge()
     limits: Limits = Limits()
     timeouts: ClientTimeouts = ClientTimeouts()
     log: Log = Log()
@@ -290,12 +339,20 @@ def redacted(config: Config) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(config)
     for setting in _every_setting():
         if setting.extra.get("secret"):
-            table = plain
-            for part in setting.path[:-1]:
-                table = table[part]
-            if table[setting.path[-1]] is not None:
-                table[setting.path[-1]] = "***"
+            _blank(plain, setting.path)
     return plain
+
+
+def _blank(table: dict[str, Any], path: tuple[str, ...]) -> None:
+    """Replace a setting's value by `***`, in each member of a list on the way."""
+    name, *below = path
+    if name.endswith("[]"):
+        for member in table[name[:-2]]:
+            _blank(member, tuple(below))
+    elif below:
+        _blank(table[name], tuple(below))
+    elif table[name] is not None:
+        table[name] = "***"
 
 
 def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
@@ -397,14 +454,17 @@ __all__ = [
     "Certificate",
     "ClientTimeouts",
     "Config",
+    "Disk",
     "Limits",
     "Listener",
     "Log",
     "Memory",
     "OriginTls",
+    "Purge",
     "Rule",
     "Setting",
     "Site",
+    "Token",
     "in_force",
     "load",
     "needs_restart",

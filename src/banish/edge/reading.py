@@ -79,7 +79,7 @@ class Places(NamedTuple):
 
 def settings(cls: type[Any], above: tuple[str, ...] = ()) -> Iterator[Setting]:
     """Every setting below a struct, in the order declared."""
-    documented = _attribute_docs(cls)
+    documented = attribute_docs(cls)
     for field in msgspec.structs.fields(cls):
         base, metas = _unwrap(field.type)
         inner, is_list = _struct_of(base)
@@ -122,7 +122,7 @@ class Reader:
             if name in raw:
                 values[field.name] = self._value(field.type, raw[name], (*path, name))
             elif field.required:
-                values[field.name] = self._wrong((*path, name), "is missing", _attribute_docs(cls).get(field.name, ""))
+                values[field.name] = self._wrong((*path, name), "is missing", attribute_docs(cls).get(field.name, ""))
             if values.get(field.name) is _UNREAD:
                 del values[field.name]
                 self.incomplete |= field.required
@@ -264,7 +264,7 @@ def _table(path: KeyPath) -> str:
     return ".".join(str(part) for part in path if isinstance(part, str))
 
 
-def _attribute_docs(cls: type) -> dict[str, str]:
+def attribute_docs(cls: type) -> dict[str, str]:
     """The text under each attribute of a class, first sentence, for structs that describe their fields that
     way.
     """

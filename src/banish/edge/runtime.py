@@ -8,6 +8,7 @@ from banish.caching.policy import CachePolicy
 from banish.clock import Clock
 from banish.edge.config import Config
 from banish.edge.hooks import Hooks
+from banish.edge.refill import Refill
 from banish.edge.sites import Site, Sites
 from banish.http.targets import Target
 from banish.origin.client import OriginGroup
@@ -16,7 +17,8 @@ from banish.tables import Accounts
 
 
 class SiteRuntime:
-    """One site, ready to serve. `origin` is the way to its content, `hooks` its program, if it has one."""
+    """One site, ready to serve. `origin` is the way to its content, `refill` what keeps that way open after a purge,
+    `hooks` its program, if it has one."""
 
     def __init__(self, site: Site, *, accounts: Accounts, clock: Clock) -> None:
         config = site.config
@@ -34,6 +36,9 @@ class SiteRuntime:
                 verify=config.origin_tls.verify, ca_file=config.origin_tls.ca, server_name=config.origin_tls.server_name
             ),
             lenient=config.lenient,
+        )
+        self.refill = Refill(
+            site.name, concurrency=config.refill_concurrency, wait_s=config.refill_wait_s, accounts=accounts
         )
         self.hooks = (
             Hooks.load(site.name, config.hooks, accounts=accounts, clock=clock) if config.hooks is not None else None

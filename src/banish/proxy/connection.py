@@ -37,6 +37,7 @@ from banish.http.messages import RequestHead, ResponseHead
 from banish.proxy.exchange import Answer, ConnectionInfo, Request, RequestBody
 from banish.proxy.front import Front
 from banish.proxy.reading import PIECE_BYTES, RequestReader
+from banish.proxy.sendfile import FileSender
 from banish.proxy.tunnel import Relay
 from banish.proxy.wire import encode_head, encode_interim, refusal
 from banish.store.bodies import BodyReader
@@ -335,6 +336,10 @@ class ClientConnection(asyncio.Protocol):
             if self._queue and isinstance(self._queue[0], Request):
                 self._front.aborted(self._queue[0])
             raise
+        except ConnectionError:  # met by the kernel as it sent a file: the transport knows nothing of it
+            if self._queue and isinstance(self._queue[0], Request):
+                self._front.aborted(self._queue[0])
+            self._transport.abort()
         except BanishError as error:
             self._front.broken(error)
             self._reset()
@@ -397,7 +402,12 @@ class ClientConnection(asyncio.Protocol):
         assert isinstance(reader, BodyReader)
         data = answer.first
         sent = 0
-        if data is None:  # the head need not wait for a body that takes its time
+        if not chunked and (file := FileSender.of(self._transport, reader)) is not None:
+            with file:
+                await self._send_file(head + (data or b""), file)
+            sent = len(data or b"") + file.sent
+            head, data = b"", await reader.read()
+        elif data is None:  # the head need not wait for a body that takes its time
             self._transport.write(head)
             head, data = b"", await reader.read()
         while data:
@@ -411,6 +421,25 @@ class ClientConnection(asyncio.Protocol):
         if head:
             self._transport.write(head)
         return sent
+
+    async def _send_file(self, head: bytes, file: FileSender) -> None:
+        """Write the head, then have the kernel send the file."""
+        low, high = self._transport.get_write_buffer_limits()
+        self._transport.set_write_buffer_limits(0)  # `_drained` means by this that all is with the kernel
+        try:
+            self._transport.write(head)
+            while await file.prepare():
+                await self._drained()
+                if file.send():
+                    await asyncio.sleep(0)
+                    continue
+                self._unsent = 0  # the transport holds nothing: its taking some is no excuse for the client
+                self._wait_for(Stage.WRITE)
+                await file.writable()
+                self._wait_for(Stage.ANSWER)
+        finally:
+            if not self._transport.is_closing():
+                self._transport.set_write_buffer_limits(high, low)
 
     def _persistent(self, request: Request) -> bool:
         options = [option.lower() for option in request.head.fields.members("connection")]

@@ -28,8 +28,10 @@ from banish.proxy.plan import Plan, upstream_head
 from banish.proxy.taking import Fetched, Taker
 from banish.purge.stamps import PurgeTable, Verdict
 from banish.store.bodies import Body
-from banish.store.memory import MemoryStore, PutOutcome
+from banish.store.graves import Grave
+from banish.store.memory import PutOutcome
 from banish.store.records import StoredResponse
+from banish.store.tiers import Store
 from banish.tables import Accounts, Metric
 
 UNSHARED_KEYS_MAX = 10_000
@@ -53,12 +55,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Fetch:
-    """One exchange under way. `ready` gives what came of it, or the error."""
+    """One exchange under way. `ready` gives what came of it, or the error. Until it is `sent`, no purge is too late
+    for it: its fence is yet to be."""
 
     plan: Plan
     outgoing: RequestHead
     fence: int
     ready: "asyncio.Future[Fetched | BanishError]"
+    sent: bool = True
     owned: bool = False
     task: "asyncio.Task[None] | None" = None
 
@@ -96,7 +100,7 @@ class Fetcher:
     def __init__(
         self,
         *,
-        store: MemoryStore,
+        store: Store,
         stamps: PurgeTable,
         clock: Clock,
         taker: Taker,
@@ -121,9 +125,9 @@ class Fetcher:
     def joinable(self, key: str, arrived_index: int) -> Fetch | None:
         """A fetch under way for this key that may answer a request that arrived at that apply index."""
         fetch = self._shared.get(key)
-        if fetch is None:
-            return None
-        if self._stamps.verdict((fetch.plan.url,), fetch.fence, arrived_index) is not Verdict.CLEAN:
+        if fetch is None or not fetch.sent:
+            return fetch
+        if self._stamps.verdict(fetch.plan.names, fetch.fence, arrived_index) is not Verdict.CLEAN:
             return None
         return fetch
 
@@ -148,7 +152,10 @@ class Fetcher:
     async def _run(self, fetch: Fetch) -> None:
         plan = fetch.plan
         try:
-            await self._exchange(fetch)
+            if plan.grave is None:
+                await self._exchange(fetch)
+            else:
+                await self._refill(fetch, plan.grave)
         except BanishError as error:
             self._complain(plan, error)
             self._settle(fetch, error)
@@ -171,6 +178,13 @@ class Fetcher:
     def _settle(self, fetch: Fetch, outcome: Fetched | BanishError) -> None:
         if not fetch.ready.done():
             fetch.ready.set_result(outcome)
+
+    async def _refill(self, fetch: Fetch, grave: Grave) -> None:
+        """An exchange that a purge has caused: the site may bound how many of those there are at a time."""
+        fetch.sent = False
+        async with fetch.plan.site.refill.turn(grave.heat, everything=grave.everything):
+            fetch.sent, fetch.fence = True, self._stamps.index
+            await self._exchange(fetch)
 
     async def _exchange(self, fetch: Fetch) -> None:
         """Send, decide, carry the body."""

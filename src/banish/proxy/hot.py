@@ -90,6 +90,7 @@ class HotResponse(msgspec.Struct, gc=False):
     head_304: bytes = b""
     routes: tuple["MemoKey", ...] = ()
     memory_bytes: int = 0
+    hits: int = 0
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -129,7 +130,7 @@ class HotTable:
 
     `make_head` gives the head of a hit, with status 200 or 304, as it is at a moment. `weighed` is told how
     much memory a record's memos take in all, so that the store's budget covers it. `touch` is told, at most
-    once a second for each response, that it was asked for.
+    once a second for each response, that it is being asked for, and how often it was since.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class HotTable:
         node: str,
         make_head: Callable[[StoredResponse, float, int], bytes],
         weighed: Callable[[StoredResponse, int], None] = lambda record, n_bytes: None,
-        touch: Callable[[StoredResponse], None] = lambda record: None,
+        touch: Callable[[StoredResponse, int], None] = lambda record, hits: None,
     ) -> None:
         self.stamps = stamps
         self.clock = clock
@@ -373,14 +374,15 @@ class Lane:
         if now >= response.valid_until:
             return False
         record = response.record
-        if record.soft:
+        if record.soft_at:
             return False
         if record.clean_at != table.stamps.index and not self._still_clean(record):
             return False
         second = int(now - response.born)
         if response.second != second:
             response.second, response.head, response.head_304 = second, b"", b""
-            table.touch(record)
+            table.touch(record, response.hits)
+            response.hits = 0
         body = response.body
         sent = 0 if status else len(body)
         if status:
@@ -396,14 +398,16 @@ class Lane:
                 transport.writelines((response.head, body))
         self.hits += 1
         self.hit_bytes += sent
+        response.hits += 1
         if table.log is not None:
-            table.log(info, record.targets[0].site, self._fields, self._targets[0], status or record.meta.status, sent)
+            site = record.names.site
+            table.log(info, site, self._fields, self._targets[0], status or record.meta.status, sent)
         return True
 
     def _still_clean(self, record: StoredResponse) -> bool:
         """Compare with the purges since the record was last found clean."""
         stamps = self._table.stamps
-        if stamps.verdict(record.targets, record.clean_at) is not Verdict.CLEAN:
+        if stamps.verdict(record.names, record.clean_at) is not Verdict.CLEAN:
             return False
         record.clean_at = stamps.index
         return True

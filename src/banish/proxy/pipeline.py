@@ -12,6 +12,7 @@ Not here: the rules themselves (`caching/`), exchanges with the origin (`fetches
 Source: RFC 9111 section 4; RFC 9211; the answer rule is PURGE rule 9.
 """
 
+from collections.abc import Callable
 from typing import assert_never
 from urllib.parse import quote
 
@@ -21,13 +22,23 @@ import structlog
 from banish.caching.cache_status import Outcome, cache_status
 from banish.caching.directives import request_directives
 from banish.caching.keys import cache_key, has_unkeyed_input
-from banish.caching.reuse import Forward, Forwarded, Hit, Stale, Unsatisfiable, Validate, decide, stale_on_error
+from banish.caching.reuse import (
+    Decision,
+    Forward,
+    Forwarded,
+    Hit,
+    Stale,
+    Unsatisfiable,
+    Validate,
+    decide,
+    stale_on_error,
+)
 from banish.caching.stored import Metadata, ttl
 from banish.caching.validation import conditional_request
 from banish.clock import Clock
 from banish.edge.hook_views import HookRequest
 from banish.edge.runtime import Runtimes
-from banish.errors import BanishError, ClientError, OriginError
+from banish.errors import BanishError, ClientError, OriginError, StoreError
 from banish.http.conditions import has_state_changing_precondition
 from banish.http.fields import Fields
 from banish.http.hops import end_to_end, via_count
@@ -41,8 +52,8 @@ from banish.proxy.taking import Fetched
 from banish.proxy.wire import encode_head, error_answer
 from banish.purge.stamps import PurgeTable
 from banish.store.bodies import BodyReader
-from banish.store.memory import MemoryStore
 from banish.store.records import StoredResponse
+from banish.store.tiers import Store
 
 FETCHES_PER_REQUEST_MAX = 2
 """Fetches a request may wait for before it starts its own, which always satisfies it (PURGE rule 9)."""
@@ -65,12 +76,14 @@ class Pipeline:
         self,
         *,
         runtimes: Runtimes,
-        store: MemoryStore,
+        store: Store,
         stamps: PurgeTable,
         fetcher: Fetcher,
         hot: HotTable,
         clock: Clock,
         node: str,
+        purge_id: Callable[[int], str | None],
+        passing: Callable[[], bool],
     ) -> None:
         self.runtimes = runtimes
         self._store = store
@@ -79,6 +92,8 @@ class Pipeline:
         self._hot = hot
         self._clock = clock
         self._node = node
+        self._purge_id = purge_id
+        self._passing = passing
         self._behind: set[str] = set()
         """Keys being revalidated while stale responses answer for them."""
 
@@ -92,14 +107,12 @@ class Pipeline:
 
     async def _answer(self, request: Request) -> Answer:
         try:
-            answer = await self._route(request)
-            if isinstance(answer.body, BodyReader):
-                try:
-                    answer.first = answer.body.read_nowait()
-                except BanishError:  # and nothing is sent yet
-                    answer.close_body()
+            try:
+                return await self._begun(await self._route(request))
+            except StoreError:  # what is stored was found damaged before anything was sent: then it is a miss
+                if request.head.method not in ("GET", "HEAD") or request.body is not None:
                     raise
-            return answer
+                return await self._begun(await self._route(request))
         except ClientError as error:
             return self._error(error.status, error, None, outcome=Outcome.REFUSED, close=error.close)
         except OriginError as error:
@@ -110,6 +123,17 @@ class Pipeline:
             log.exception("request failed", url=request.target.url)
             fault = BanishError(f"a fault inside the edge: {type(error).__name__}")
             return self._error(500, fault, Forwarded.BYPASS, close=True)
+
+    async def _begun(self, answer: Answer) -> Answer:
+        """The answer once the first of its body is known to be there."""
+        if isinstance(answer.body, BodyReader):
+            try:
+                await answer.body.ready()
+                answer.first = answer.body.read_nowait()
+            except BanishError:
+                answer.close_body()
+                raise
+        return answer
 
     # --- where the request goes
 
@@ -137,7 +161,7 @@ class Pipeline:
                 return self._synthetic(head, view)
             head, target = view.head(), view.target
         policy = site.policy(target.path)
-        if view is not None and view.bypassed:
+        if (view is not None and view.bypassed) or self._passing():
             policy = msgspec.structs.replace(policy, bypass=True)
         hops = head.fields.get("max-forwards") or ""
         if head.method == "OPTIONS" and hops.isdecimal() and not int(hops[:9]):
@@ -176,9 +200,11 @@ class Pipeline:
     async def _from_cache(self, plan: Plan) -> Answer:
         """GET and HEAD: what is stored, if it may be used; else the origin."""
         now = self._clock.now()
-        records = self._lookup(plan.key)
-        soft = [at for at, record in enumerate(records) if record.soft]
-        decision = decide(plan.head, [record.meta for record in records], now, plan.policy, soft_purged=soft)
+        records, decision = self._decide(plan, now)
+        if isinstance(decision, Forward | Unsatisfiable) and self._store.may_load(plan.key):
+            await self._store.load(plan.key)
+            now = self._clock.now()
+            records, decision = self._decide(plan, now)
         match decision:
             case Hit(meta):
                 record = _record(records, meta)
@@ -188,12 +214,17 @@ class Pipeline:
             case Stale(meta):
                 record = _record(records, meta)
                 self._store.touch(record)
+                plan.purge = record.soft_at
                 self._revalidate_behind(plan, record)
-                return self._stored(plan, record, now, Outcome.STALE, detail="stale-while-revalidate")
+                return self._stored(
+                    plan, record, now, Outcome.STALE, detail=self._purged_by(plan) or "stale-while-revalidate"
+                )
             case Validate(meta, reason):
                 plan.records = (_record(records, meta),)
+                plan.purge = plan.records[0].soft_at
                 return await self._fetch(plan, reason)
             case Forward(reason, variants):
+                self._remember_purge(plan, now)
                 if plan.head.method == "GET":
                     plan.records = tuple([_record(records, meta) for meta in variants])
                 return await self._fetch(plan, reason)
@@ -202,6 +233,23 @@ class Pipeline:
                 return self._error(504, error, None, outcome=Outcome.UNSATISFIABLE)
             case _:
                 assert_never(decision)
+
+    def _decide(self, plan: Plan, now: float) -> tuple[tuple[StoredResponse, ...], Decision]:
+        records = self._lookup(plan.key)
+        soft = [at for at, record in enumerate(records) if record.soft]
+        metas = [record.meta for record in records]
+        return records, decide(plan.head, metas, now, plan.policy, soft_purged=soft)
+
+    def _remember_purge(self, plan: Plan, now: float) -> None:
+        """Note on the plan whether a purge is what sends this request to the origin."""
+        plan.grave = self._store.graves.find(plan.key, plan.site.name, now)
+        if plan.grave is not None:
+            plan.purge = plan.grave.index
+
+    def _purged_by(self, plan: Plan) -> str | None:
+        """The purge that sent this request to the origin, as `Cache-Status` names it."""
+        known = self._purge_id(plan.purge) if plan.purge else None
+        return f"purge:{known}" if known is not None else None
 
     def _lookup(self, key: str) -> tuple[StoredResponse, ...]:
         """What is stored under a key, less what has a spool file that cannot be read back: damage is a miss."""
@@ -238,6 +286,8 @@ class Pipeline:
         What was hard-purged since it was looked up is not asked about: a 304 must not revive it (PURGE rule 10).
         """
         plan.records = tuple([record for record in plan.records if self._unpurged(record, self._stamps.index)])
+        if plan.grave is not None:  # it may have to wait before it is sent, and who knows what is purged by then
+            plan.records = ()
         asked = plan.head
         asks_of_stored = plan.head.method == "GET" and not plan.policy.bypass and bool(plan.records)
         if asks_of_stored or (share and not self._fetcher.is_unshared(plan.key)):
@@ -300,7 +350,7 @@ class Pipeline:
         status = cache_status(
             self._node, hit=False, fwd=reason, fwd_status=fetched.status, stored=stored,
             ttl=ttl(fetched.record.meta, now) if fetched.record is not None else None,
-            detail=None if stored else fetched.reason.value,
+            detail=self._purged_by(plan) if stored else fetched.reason.value,
         )  # fmt: skip
         may_shape = fetched.head.status == 200 and plan.head.method in ("GET", "HEAD")
         shaped = may_shape and any(name in plan.head.fields for name in _SHAPING)
@@ -344,7 +394,7 @@ class Pipeline:
 
     def _unpurged(self, record: StoredResponse, index: int) -> bool:
         """The answer rule: no hard purge lies between a record's fence and this apply index (PURGE rule 9)."""
-        return not self._stamps.verdict(record.targets, record.clean_at, index).dead
+        return not self._stamps.verdict(record.names, record.clean_at, index).dead
 
     # --- answers
 

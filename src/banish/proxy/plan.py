@@ -16,8 +16,8 @@ from banish.http.hops import end_to_end, forwarded, via
 from banish.http.messages import RequestHead, ResponseHead
 from banish.http.targets import Target
 from banish.proxy.exchange import Request
-from banish.purge.targets import Target as PurgeTarget
-from banish.purge.targets import group_target, url_target
+from banish.purge.names import Names
+from banish.store.graves import Grave
 from banish.store.records import StoredResponse
 
 
@@ -25,6 +25,8 @@ from banish.store.records import StoredResponse
 class Plan:
     """What a fetch is to do. `records` are the stored responses it is about, if any; `validating` says
     that the origin is asked whether they still hold, so that a 304 speaks of them and not of the client's own.
+    `grave` says that the request has to be asked for because a purge removed what would have answered it, `purge`
+    is the apply index of the purge that caused the asking, 0 if none did.
     """
 
     request: Request
@@ -35,6 +37,8 @@ class Plan:
     records: tuple[StoredResponse, ...] = ()
     validating: bool = False
     view: HookRequest | None = None
+    grave: Grave | None = None
+    purge: int = 0
 
     @property
     def target(self) -> Target:
@@ -42,13 +46,9 @@ class Plan:
         return self.request.target if self.view is None else self.view.target
 
     @property
-    def url(self) -> PurgeTarget:
-        """The target that a purge of this URL names."""
-        return url_target(self.site.name, key_target(self.target, self.policy).url)
-
-    def targets(self, groups: tuple[str, ...]) -> tuple[PurgeTarget, ...]:
-        """What a response can be purged by, given the cache groups that it names."""
-        return (self.url, *[group_target(self.site.name, self.target.origin, group) for group in groups])
+    def names(self) -> Names:
+        """What any response to it can be purged by; tags and groups are known once it is there."""
+        return Names(self.site.name, key_target(self.target, self.policy).url)
 
     def pass_interim(self, head: ResponseHead) -> None:
         """A 1xx goes on to the client that asked; 100 does not, since Expect was ours to answer."""

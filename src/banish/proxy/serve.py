@@ -1,7 +1,8 @@
 """An edge at work: its parts put together, its listeners, its start and its end.
 
     start ──▶ serving ──▶ draining ──▶ stopped
-                 └─ reload: new sites and hooks, the hot table emptied; listeners, store and sizes stay
+      │          └─ reload: new sites and hooks, the hot table emptied; listeners, store and sizes stay
+      └─ the data directory is opened, and the purges that are not swept yet are in effect before anything is served
 
 Not here: signals and the admin listener (`cli/`).
 """
@@ -19,8 +20,11 @@ import structlog
 
 from banish.clock import Clock, SystemClock
 from banish.edge.collector import Pauses, freeze
+from banish.caching.policy import DEFAULT_POLICY, CachePolicy
 from banish.edge.config import Config, Listener
+from banish.edge.datadir import open_data
 from banish.edge.logs import AccessLog
+from banish.edge.purging import Purger
 from banish.edge.runtime import Runtimes
 from banish.edge.sites import Sites
 from banish.proxy.connection import ClientConnection
@@ -30,16 +34,19 @@ from banish.proxy.hot import HotTable
 from banish.proxy.pipeline import Pipeline
 from banish.proxy.taking import Taker
 from banish.proxy.tls import Certificates
+from banish.http.targets import Target
 from banish.purge.stamps import PurgeTable
 from banish.store.bodies import Body, BodyLimits
-from banish.store.memory import MemoryStore
 from banish.store.spool import SpoolBudget
+from banish.store.tiers import Store
 from banish.tables import Accounts
 
 BACKLOG = 4096
 """Connections the kernel may hold for us; it takes its own bound (net.core.somaxconn) if that is less."""
 SWEEP_BUDGET_S = 0.001
 """What one slice of a sweep may take from requests."""
+SWEEP_REST_S = 0.004
+"""What requests get between two slices: sweeping takes a fifth of the event loop at most."""
 SWEEP_EVERY_S = 1.0
 """How often stamps old enough are looked for when nothing else wakes the sweeper."""
 DROP_SLICE = 256
@@ -76,18 +83,37 @@ class Edge:
             node=config.node,
             make_head=lambda record, now, status: self._pipeline.hot_head(record, now, status),
             weighed=lambda record, n_bytes: self.store.reweigh(record, n_bytes),
-            touch=lambda record: self.store.touch(record),
+            touch=lambda record, hits: self.store.touch(record, hits),
         )
         self._bound_hot_table()
-        self.store = MemoryStore(
-            config.memory.budget_bytes,
+        self.data = open_data(config, table=self.stamps, clock=self.clock, accounts=self.accounts)
+        self.store = Store(
+            memory_bytes=config.memory.budget_bytes,
+            disk=self.data.disk,
             table=self.stamps,
+            clock=self.clock,
             accounts=self.accounts,
             spool=self._spool,
             on_removed=lambda record, reason: self.hot.unpublish(record),
             on_rivalled=self.hot.unpublish,
+            stamp_min_age_s=config.purge.stamp_min_age_s,
+            undo_window_s=config.purge.undo_window_s,
         )
         self._sweep_wanted = asyncio.Event()
+        self.purger = Purger(
+            table=self.stamps,
+            log=self.data.log,
+            identity=self.data.identity,
+            store=self.store,
+            policy_of=self._policy_of,
+            settings=config.purge,
+            clock=self.clock,
+            accounts=self.accounts,
+            on_passing=lambda passing: self.hot.clear(),
+        )
+        self.store.on_matched = self.purger.matched
+        self.store.on_swept = self.purger.swept
+        self.store.on_applied = self._sweep_wanted.set
         self._fetcher = Fetcher(
             store=self.store,
             stamps=self.stamps,
@@ -97,7 +123,7 @@ class Edge:
                 stamps=self.stamps,
                 clock=self.clock,
                 node=config.node,
-                purged=self._sweep_wanted.set,
+                invalidate=self.purger.invalidate,
             ),
             make_body=self._make_body,
             node=config.node,
@@ -111,7 +137,10 @@ class Edge:
             hot=self.hot,
             clock=self.clock,
             node=config.node,
+            purge_id=self.purger.why,
+            passing=lambda: self.purger.passing,
         )
+        self.purger.recover()
         self.access_log = AccessLog(config.log, self.accounts)
         self._front = Front(
             config,
@@ -126,6 +155,7 @@ class Edge:
         self._servers: list[asyncio.Server] = []
         self._certificates: list[Certificates] = []
         self._sweeper: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
         self._retired: list[Runtimes] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -143,6 +173,7 @@ class Edge:
         """Open the listeners and serve. Raises OSError if an address cannot be had, ConfigError for TLS files."""
         self.access_log.start()
         self._front.wheel.start()
+        await self.purger.start()
         if self.access_log.enabled:
             self.hot.log = self._front.hit
         try:
@@ -150,7 +181,10 @@ class Edge:
         except BaseException:
             await self.stop()
             raise
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+        loop = asyncio.get_running_loop()
+        self._sweeper = loop.create_task(self._sweep())
+        self._keeper = loop.create_task(self.purger.run())
+        self._keep_in_force()
         self._pauses.start()
         freeze()
         self.state = State.SERVING
@@ -197,6 +231,7 @@ class Edge:
         self.access_log.reopen()
         self._retired.append(former)
         asyncio.get_running_loop().call_later(RETIRED_S, self._close_retired, former)
+        self._keep_in_force()
         self._background(self._drop_strangers())
 
     async def stop(self, *, drain_s: float = 0.0) -> None:
@@ -218,10 +253,12 @@ class Edge:
         await self._fetcher.stop()
         for runtimes in (*self._retired, self._pipeline.runtimes):
             await runtimes.close()
-        for task in (*self._tasks, *([self._sweeper] if self._sweeper is not None else [])):
-            task.cancel()
+        for task in (*self._tasks, self._sweeper, self._keeper):
+            if task is not None:
+                task.cancel()
         self._pauses.stop()
         self.access_log.close()
+        await asyncio.get_running_loop().run_in_executor(None, self.data.close)
         self._spool.close()
         if self._owns_scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
@@ -241,14 +278,24 @@ class Edge:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _keep_in_force(self) -> None:
+        """Let the disk drop what belongs to no site under its present rules."""
+        if self.store.disk is not None:
+            self.store.disk.in_force([site.key_name for site in self.sites.all])
+
+    def _policy_of(self, target: Target) -> CachePolicy:
+        """The caching policy that requests for this target come under: purges by URL are spelt as requests are."""
+        site = self.sites.match(target.host)
+        return site.policy(target.path) if site is not None else DEFAULT_POLICY
+
     async def _drop_strangers(self) -> None:
         """Delete what was stored under rules that are no longer in force: nothing finds it any more."""
-        for at, record in enumerate(self.store.walk()):
+        for at, (_, record) in enumerate(self.store.walk_from(0)):
             if at % DROP_SLICE == 0:
                 await asyncio.sleep(0)
                 in_force = tuple([site.key_name for site in self.sites.all])
             if not record.meta.key.startswith(in_force):
-                self.store.remove(record)
+                self.store.memory.remove(record)
 
     def _make_body(self, kept: bool, abandoned: Callable[[], None]) -> Body:
         limits = BodyLimits(memory_bytes_max=self.config.memory.body_memory_bytes)
@@ -265,8 +312,8 @@ class Edge:
                 async with asyncio.timeout(SWEEP_EVERY_S):
                     await self._sweep_wanted.wait()
             self._sweep_wanted.clear()
-            while not self.store.sweep(SWEEP_BUDGET_S, self.clock.monotonic).idle:  # noqa: ASYNC110
-                await asyncio.sleep(0)  # not a wait: requests get their turn
+            while not self.store.sweep(SWEEP_BUDGET_S, self.clock.monotonic):  # noqa: ASYNC110
+                await asyncio.sleep(SWEEP_REST_S)  # not a wait: requests get their turn
 
 
 def _scratch_directory(config: Config) -> tuple[Path, bool]:

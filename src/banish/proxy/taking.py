@@ -11,7 +11,7 @@ Not here: the exchange and the body (`fetches.py`); the rules (`caching/`).
 Source: RFC 9111 sections 3, 4.3.4, 4.3.5 and 4.4; RFC 5861 section 4; PURGE rules 10 and 13.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -22,7 +22,7 @@ from banish.caching.policy import CachePolicy
 from banish.caching.reuse import ERROR_STATUSES, stale_on_error
 from banish.caching.stored import Metadata
 from banish.caching.storing import StoreReason, decide_keeping, decide_storing, make_metadata
-from banish.caching.tags import groups
+from banish.caching.tags import groups, tags, within_limits
 from banish.caching.validation import freshen, select_validated, update_from_head
 from banish.clock import Clock
 from banish.http.dates import format_http_date
@@ -32,11 +32,12 @@ from banish.http.messages import ResponseHead
 from banish.http.targets import resolve
 from banish.origin.client import OriginResponse, Tunnel
 from banish.proxy.plan import Plan
+from banish.purge.names import Names
 from banish.purge.stamps import PurgeTable, Verdict
-from banish.purge.targets import group_target, url_target
+from banish.purge.targets import Target, group_target, url_target
 from banish.store.bodies import Body, BodyReader
-from banish.store.memory import MemoryStore
 from banish.store.records import StoredResponse
+from banish.store.tiers import Store
 
 
 @dataclass(slots=True)
@@ -80,16 +81,23 @@ class _Shaped:
 
 
 class Taker:
-    """Takes responses for one edge. `purged` is called when a response has made others invalid."""
+    """Takes responses for one edge. `invalidate` purges what a response has made invalid, hard; it gives the
+    apply index of that."""
 
     def __init__(
-        self, *, store: MemoryStore, stamps: PurgeTable, clock: Clock, node: str, purged: Callable[[], None]
+        self,
+        *,
+        store: Store,
+        stamps: PurgeTable,
+        clock: Clock,
+        node: str,
+        invalidate: Callable[[Sequence[Target]], int],
     ) -> None:
         self._store = store
         self._stamps = stamps
         self._clock = clock
         self._node = node
-        self._purged = purged
+        self._purge = invalidate
 
     def received(self, response: OriginResponse) -> ResponseHead:
         """The origin's head as it is passed on: end to end, dated, with our trace."""
@@ -127,7 +135,7 @@ class Taker:
             return None
         now = self._clock.now()
         for record in plan.records:
-            may_hide = not self._stamps.verdict(record.targets, record.clean_at).dead and record.body.accepts_readers
+            may_hide = not self._stamps.verdict(record.names, record.clean_at).dead and record.body.accepts_readers
             if may_hide and stale_on_error(record.meta, now, plan.policy, plan.head, status):
                 return record
         return None
@@ -156,7 +164,7 @@ class Taker:
             meta = make_metadata(
                 plan.key, plan.head, head, policy, requested_at=response.requested_at, received_at=response.received_at
             )
-            fetched.record = StoredResponse(shaped.tagged(meta), fetched.body, plan.targets(meta.groups), fence, fence)
+            fetched.record = StoredResponse(shaped.tagged(meta), fetched.body, fence, fence)
         return fetched
 
     def _freshened(self, plan: Plan, fence: int, shaped: _Shaped, response: OriginResponse) -> Fetched:
@@ -173,9 +181,11 @@ class Taker:
         )  # fmt: skip
         if meta is None:  # the hook has changed the validator: what is stored is not what it speaks of
             meta = old.meta
-        targets = tuple(dict.fromkeys((*old.targets, *plan.targets(meta.groups))))
-        record = StoredResponse(shaped.tagged(meta), old.body, targets, fence, fence)
+        meta = _named_by_both(old.meta, shaped.tagged(meta))
+        record = StoredResponse(meta, old.body, fence, fence)
         reason = decide_keeping(plan.head, meta, shaped.policy) if shaped.may_store else StoreReason.BYPASS
+        if reason.storable and not within_limits(meta.tags):
+            reason = StoreReason.TAGS
         if reason.storable and record.variant == old.variant:
             self._store.replace(old, record)
         elif reason.storable:  # the same content, found to serve these selecting values too
@@ -194,8 +204,8 @@ class Taker:
             if meta is None:
                 self._store.remove(old)
             elif meta is not old.meta:
-                targets = tuple(dict.fromkeys((*old.targets, *plan.targets(meta.groups))))
-                self._store.replace(old, StoredResponse(shaped.tagged(meta), old.body, targets, fence, fence))
+                meta = _named_by_both(old.meta, shaped.tagged(meta))
+                self._store.replace(old, StoredResponse(meta, old.body, fence, fence))
 
     def _invalidate(self, plan: Plan, fence: int, head: ResponseHead) -> int:
         """What this response makes invalid is purged, hard, before anybody sees the response (PURGE rule 13).
@@ -206,17 +216,24 @@ class Taker:
         site, method = plan.site, plan.head.method
         urls = [url for text in invalidated(method, plan.target, head) if (url := resolve(plan.target, text))]
         stored = [
-            record.meta
-            for url in urls
-            for record in self._store.lookup(cache_key(site.key_name, url, site.policy(url.path)))
+            meta for url in urls for meta in self._store.metas(cache_key(site.key_name, url, site.policy(url.path)))
         ]
         gone = invalidated_groups(method, head, stored)
         targets = [url_target(site.name, key_target(url, site.policy(url.path)).url) for url in urls]
         targets += [group_target(site.name, plan.target.origin, group) for group in gone]
         if not targets:
             return fence
-        own = plan.targets(groups(head.fields))
-        undisturbed = self._stamps.verdict((*targets, *own), fence) is Verdict.CLEAN
-        index = self._stamps.apply(targets)
-        self._purged()
+        own = msgspec.structs.replace(plan.names, tags=tags(head.fields, plan.policy), groups=groups(head.fields))
+        named = [own, *(Names(site.name, key_target(url, site.policy(url.path)).url, groups=gone) for url in urls)]
+        undisturbed = all(self._stamps.verdict(names, fence) is Verdict.CLEAN for names in named)
+        index = self._purge(targets)
         return index if undisturbed else fence
+
+
+def _named_by_both(old: Metadata, new: Metadata) -> Metadata:
+    """What is renewed can be purged by its old names as well as by its new ones (PURGE rule 10)."""
+    return msgspec.structs.replace(
+        new,
+        tags=tuple(dict.fromkeys((*old.tags, *new.tags))),
+        groups=tuple(dict.fromkeys((*old.groups, *new.groups))),
+    )

@@ -8,40 +8,41 @@ reader.
     bytes      0 ─────────── flushed ──────── size
     kept       [ spool file )[ memory          )     every byte is in one of them, or both
     relayed    [ spool file )      [ memory    )     a reader whose next byte lies in the gap is cut
+    stored     [ file of its own                ]     from then on, if the edge keeps files
 
-This file is the handle and the reader; `fill.py` is what stands behind both while bytes move.
+This file is the handle; `fill.py` is what stands behind it while bytes move, `readers.py` are those who read.
 
-Not here: framing (`http/framing.py`), chunked coding, where fetches come from (`origin/`).
+Not here: framing (`http/framing.py`), chunked coding, where fetches come from (`origin/`), files (`files.py`).
 Units: bytes and offsets into the body as it came, content codings included.
 Invariants: every reader gets exactly the written bytes of its range in order, then b"" or the writer's error;
 no reader holds another back. A whole body is immutable. `Body` is out of the cyclic collector's reach and so
-must be in no cycle: readers hold what fills it, never the body, and the call-back goes when filling ends.
+must be in no cycle: readers hold what fills it or its file, never the body, and the call-back goes when filling ends.
 """
 
-import asyncio
 from collections.abc import Callable
-from typing import Self
 
 import msgspec
 
 from banish.http.fields import Fields
+from banish.store.files import OnDisk, StoredFile
 from banish.store.fill import NO_TRAILERS, BodyLimits, BodyState, Fill
+from banish.store.readers import READ_BYTES, BodyReader, FileReader, MemoryReader
 from banish.store.spool import SpoolBudget
 
 __all__ = ["READ_BYTES", "Body", "BodyLimits", "BodyReader", "BodyState"]
 
-READ_BYTES = 65536
-"""What one read returns at most unless told otherwise: a socket's send buffer takes about this much."""
-
 
 class Body(msgspec.Struct, gc=False, eq=False):
-    """The bytes of one response. Made by `Body.complete` or `Body.filling`."""
+    """The bytes of one response. Made by `Body.complete`, `Body.filling` or `Body.stored`."""
 
     data: bytes | None = None
     """All bytes, if the body is whole and in memory; else None."""
 
     trailers: Fields = NO_TRAILERS
     """Trailer fields, once the body is whole."""
+
+    file: StoredFile | None = None
+    """The file that holds all bytes, if the body is one that is kept in a file of its own."""
 
     _fill: Fill | None = None
     _kept: bool = True
@@ -67,6 +68,11 @@ class Body(msgspec.Struct, gc=False, eq=False):
         """
         return cls(_fill=Fill(spool, limits, kept=kept, on_abandoned=on_abandoned), _kept=kept)
 
+    @classmethod
+    def stored(cls, file: StoredFile, trailers: Fields = NO_TRAILERS) -> "Body":
+        """A whole body in a file of its own."""
+        return cls(trailers=trailers, file=file)
+
     def __repr__(self) -> str:
         return f"<Body {self.state} {'kept' if self.kept else 'relayed'} {self.size} bytes>"
 
@@ -82,7 +88,7 @@ class Body(msgspec.Struct, gc=False, eq=False):
         """Bytes written so far."""
         if self._fill is not None:
             return self._fill.size
-        return len(self.data or b"")
+        return self.file.size if self.file is not None else len(self.data or b"")
 
     @property
     def kept(self) -> bool:
@@ -99,7 +105,17 @@ class Body(msgspec.Struct, gc=False, eq=False):
     @property
     def accepts_readers(self) -> bool:
         """Whether a new reader would find the body from its first byte on."""
-        return self._fill is None or self._fill.accepts_readers
+        return not self.damaged if self._fill is None else self._fill.accepts_readers
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the body's file was found not to hold what was written."""
+        return self.file is not None and self.file.damaged is not None
+
+    @property
+    def on_disk(self) -> OnDisk | None:
+        """The file that holds all bytes of a body that is settled, if there is one."""
+        return self.file if self._fill is None else self._fill.file
 
     @property
     def abandoned(self) -> bool:
@@ -113,8 +129,10 @@ class Body(msgspec.Struct, gc=False, eq=False):
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of the body in memory."""
-        return len(self.data or b"") if self._fill is None else self._fill.memory_bytes
+        """Bytes of the body in memory, or of what is known of its file."""
+        if self._fill is not None:
+            return self._fill.memory_bytes
+        return self.file.memory_bytes if self.file is not None else len(self.data or b"")
 
     @property
     def spool_bytes(self) -> int:
@@ -167,86 +185,11 @@ class Body(msgspec.Struct, gc=False, eq=False):
 
     def reader(self, start: int = 0, end: int | None = None) -> "BodyReader":
         """A reader of [start, end), `end` None being the body's end. Only while `accepts_readers`."""
+        if self.file is not None:
+            return FileReader(self.file, start, end)
         if self._fill is None:
-            return BodyReader(None, self.data or b"", start, end)
+            return MemoryReader(None, self.data or b"", start, end)
         assert self._fill.accepts_readers, "this body is no longer there from its first byte"
-        reader = BodyReader(self._fill, b"", start, end)
+        reader = MemoryReader(self._fill, b"", start, end)
         self._fill.join(reader)
         return reader
-
-
-class BodyReader:
-    """One reader's place in a body. Reads are made one at a time."""
-
-    __slots__ = ("_data", "_end", "_fill", "_waiter", "offset")
-
-    def __init__(self, fill: Fill | None, data: bytes, start: int, end: int | None) -> None:
-        self._fill = fill
-        self._data = data
-        self._end = end
-        self._waiter: asyncio.Future[None] | None = None
-        self.offset = start
-
-    async def read(self, n_max: int = READ_BYTES) -> bytes:
-        """The next bytes, at least one and at most `n_max`; b"" at the end.
-
-        Raises the writer's error where it failed; `LimitExceeded` if this reader fell too far behind a body
-        that is not kept; `StoreError` if the spool cannot be read back.
-        """
-        while True:
-            chunk = self.read_nowait(n_max)
-            if chunk is not None:
-                return chunk
-            assert self._fill is not None, "bytes in memory need no waiting"
-            if self.offset < self._fill.size:
-                wanted = n_max if self._end is None else min(n_max, self._end - self.offset)
-                chunk = await self._fill.read_spooled(self, wanted)
-                self._advance(len(chunk))
-                return chunk
-            await self._wait()
-
-    def read_nowait(self, n_max: int = READ_BYTES) -> bytes | None:
-        """As `read`, if that needs no waiting; else None."""
-        wanted = n_max if self._end is None else min(n_max, self._end - self.offset)
-        if wanted <= 0:
-            return b""
-        if self._fill is None:
-            chunk: bytes | None = self._data[self.offset : self.offset + wanted]
-        else:
-            chunk = self._fill.peek(self.offset, wanted)
-        if chunk is not None:
-            self._advance(len(chunk))
-        return chunk
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leave. A closed reader is at its end. Closing twice is fine."""
-        self._end = 0
-        if self._fill is not None:
-            self._fill.leave(self)
-        self.wake()
-
-    def wake(self) -> None:
-        """Have a waiting read look again."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _advance(self, n_bytes: int) -> None:
-        self.offset += n_bytes
-        if n_bytes == 0 or (self._end is not None and self.offset >= self._end):
-            self.close()  # who has had its range must not hold the writer back
-        elif self._fill is not None:
-            self._fill.advanced()
-
-    async def _wait(self) -> None:
-        assert self._waiter is None, "a reader reads one thing at a time"
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None

@@ -8,7 +8,7 @@
 Three regions, by offset: [0, flushed) is in the file; [low, size) is in memory; [flushed, flush end) is on
 its way to the file and stays in memory until there. While kept, low <= flushed.
 
-Not here: the interface (`bodies.py`), the file (`spool.py`).
+Not here: the interface (`bodies.py`, `readers.py`), the file (`spool.py`).
 Invariants: one flush is in flight at a time. Memory holds at most `memory_bytes_max + pending_bytes_max +
 window_bytes` of a kept body, `lag_bytes_max + window_bytes` of a relayed one, and one chunk more at either
 end, if the writer drains.
@@ -121,6 +121,11 @@ class Fill:
     @property
     def spool_bytes(self) -> int:
         return self._file.reserved_bytes if self._file else 0
+
+    @property
+    def file(self) -> SpoolFile | None:
+        """The file that holds every byte, once the body is settled."""
+        return self._file if self.settled else None
 
     @property
     def accepts_readers(self) -> bool:

@@ -4,23 +4,27 @@ Every record is checked against the table of stamps when it comes in, when it is
 by the sweeper. All of it is synchronous: nothing can be purged between a check and the step it allows.
 
 Records are in one of two queues, each with its own budget: those whose bodies are in memory, and those whose
-bodies are in the spool (they weigh their spool bytes too). Eviction is per variant.
+bodies are in the spool (they weigh their spool bytes too). Eviction is per variant. With a disk below, what is
+evicted here can be found there: then a variant takes its elders along, since an older one that stood here alone
+would answer in place of the newer one below (RFC 9111 section 4: the most recent one is used).
 
 Not here: whether a response may be stored or reused (`caching/`), eviction's choice (`s3fifo.py`), bodies
-(`bodies.py`), the hot table (told of each removal by `on_removed`).
+(`bodies.py`), the disk (`disk.py`), the hot table (told of each removal by `on_removed`).
 Units: bytes; apply indexes.
 Invariants: `lookup` never gives a record that a hard purge matched; a record is in one slice and one queue;
-the queues' weights are what memory is used, within 10 %.
+the queues' weights are what memory is used, within 10 %; with a disk below, of one URL's variants the newest are
+here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 
-from banish.purge.stamps import PurgeTable, Verdict
+from banish.purge.stamps import Finding, PurgeTable, Verdict
+from banish.store.bodies import Body
 from banish.store.records import StoredResponse, VariantKey
 from banish.store.s3fifo import S3Fifo
 from banish.store.spool import SpoolBudget
-from banish.store.sweeper import STAMP_AGE_MIN_S, Sweeper, SweepProgress
+from banish.store.sweeper import Sweeper, SweepProgress
 from banish.tables import Accounts, Metric
 
 VARIANTS_MAX = 64
@@ -48,13 +52,19 @@ STORE_BYTES = Metric(
 )
 STORE_BYTES_MAX = Metric("banish_store_max_bytes", "gauge", "The budget of each tier.", ("tier",))
 STORE_PUTS = Metric("banish_store_puts_total", "counter", "Responses offered to the store, by outcome.", ("outcome",))
+STORE_PROMOTED = Metric(
+    "banish_store_promotions_total",
+    "counter",
+    "Stored responses read back from disk and offered to memory, by outcome.",
+    ("outcome",),
+)
 STORE_REMOVED = Metric(
     "banish_store_removed_total", "counter", "Stored responses that left the store, by reason.", ("reason",)
 )
 
 
 class PutOutcome(StrEnum):
-    """What became of a response offered to the store."""
+    """What became of a response offered to memory, when it came from its origin or was read back from disk."""
 
     STORED = "stored"
     PURGED = "purged"
@@ -74,6 +84,9 @@ class PutOutcome(StrEnum):
 
     GONE = "gone"
     """What it was to replace is no longer stored, or was purged before the origin was asked."""
+
+    OUTRUN = "outrun"
+    """Read back from disk, where memory holds this variant already."""
 
     @property
     def stored(self) -> bool:
@@ -97,8 +110,9 @@ class Removal(StrEnum):
 class MemoryStore:
     """Stored responses of one edge. Not safe for threads: it belongs to the event loop.
 
-    `on_removed` is told of each record that leaves; `on_rivalled` of each that is no longer the newest of its URL,
-    so that what was decided for it must be decided anew (RFC 9111 section 4: the most recent one is used).
+    `on_removed` is told of each record that leaves, `on_rivalled` of each that is no longer the newest of its URL, so
+    that what was decided for it must be decided anew; `on_purged` of each that a hard purge took, `on_marked` of each
+    that a soft one marked, with the purge. `disk_below` says that what is evicted may be found on disk.
     """
 
     def __init__(
@@ -110,12 +124,17 @@ class MemoryStore:
         spool: SpoolBudget | None = None,
         on_removed: Callable[[StoredResponse, Removal], None] | None = None,
         on_rivalled: Callable[[StoredResponse], None] | None = None,
+        on_purged: Callable[[StoredResponse, Finding], None] | None = None,
+        on_marked: Callable[[StoredResponse, Finding], None] | None = None,
+        disk_below: bool = False,
         variants_max: int = VARIANTS_MAX,
-        stamp_age_min_s: float = STAMP_AGE_MIN_S,
     ) -> None:
         self._table = table
         self._on_removed = on_removed
         self._on_rivalled = on_rivalled
+        self._on_purged = on_purged
+        self._on_marked = on_marked
+        self._disk_below = disk_below
         self._variants_max = variants_max
         self._slices: list[dict[str, tuple[StoredResponse, ...]]] = [{} for _ in range(SLICES)]
         self._in_memory: S3Fifo[VariantKey] = S3Fifo(budget_bytes)
@@ -126,9 +145,9 @@ class MemoryStore:
             keys=lambda at: list(self._slices[at]),
             check=self._check,
             accounts=accounts,
-            stamp_age_min_s=stamp_age_min_s,
         )
         self._puts = accounts.tally(STORE_PUTS)
+        self._promotions = accounts.tally(STORE_PROMOTED)
         self._removals = accounts.tally(STORE_REMOVED)
         tiers = (("memory", self._in_memory), ("spool", self._in_spool))
         accounts.read(STORE_RESPONSES, lambda: [((name,), len(tier)) for name, tier in tiers])
@@ -158,18 +177,19 @@ class MemoryStore:
     def lookup(self, key: str) -> tuple[StoredResponse, ...]:
         """All variants stored under `key`, newest first, less those that a hard purge matched.
 
-        A record that a soft purge matched has `soft` set.
+        A record that a soft purge matched, not since taken back, is `soft`.
         """
         records = self._slice(key).get(key, ())
         index = self._table.index
         for record in records:
-            if record.clean_at != index:
+            if record.clean_at != index or record.soft_at:
                 self._check(key)
                 return self._slice(key).get(key, ())
         return records
 
-    def touch(self, record: StoredResponse) -> None:
-        """The record answered a request: it is worth keeping. May be told late and in batches."""
+    def touch(self, record: StoredResponse, hits: int = 1) -> None:
+        """The record answered `hits` requests: it is worth keeping. May be told late and in batches."""
+        record.hits += hits
         self._tier(record).touch(record.variant)
 
     def walk(self) -> Iterator[StoredResponse]:
@@ -198,24 +218,68 @@ class MemoryStore:
         """Store `new` (after a 304 or a HEAD, mostly with the same body) where `old` is.
 
         Not if `old` was hard-purged before the origin was asked: no validation revives what is dead. From
-        that request on, `new` is matched by the targets of both.
+        that request on, `new` is matched by the names of both.
         """
-        if old not in self or self._table.verdict(old.targets, old.clean_at, new.fence).dead:
+        names = old.names
+        if old not in self or self._table.verdict(names, old.clean_at, new.fence).dead:
             return self._counted(PutOutcome.GONE)
-        if self._table.verdict(old.targets, new.fence) is not Verdict.CLEAN:
+        if self._table.verdict(names, new.fence) is not Verdict.CLEAN:
             return self._counted(PutOutcome.PURGED)
         outcome = self._admit(new)
         if outcome.stored and old in self:
             self._remove(old, Removal.REPLACED)  # its selecting values had changed
         return self._counted(outcome)
 
+    def promote(self, records: Sequence[StoredResponse]) -> bool:
+        """Take in all variants of one URL as they were read back from disk; False if they are to be read again.
+
+        Each was matched against the purges up to its `clean_at`, before the read began, and is matched here
+        against those since. If these are forgotten, none can be taken. What memory holds of the same variant
+        came after the read and wins. The newest are found first, by the moment they were received.
+        """
+        newcomers: list[StoredResponse] = []
+        for record in sorted(records, key=_received_at, reverse=True):
+            outcome = self._promotable(record)
+            self._promotions.add(outcome.value)
+            if outcome is PutOutcome.TOO_OLD:
+                return False
+            if outcome is PutOutcome.TOO_LARGE:
+                break  # nor those behind it: they would answer in its place
+            if outcome.stored:
+                newcomers.append(record)
+        if newcomers:
+            self._merge(newcomers)
+        return True
+
+    def reseat(self, record: StoredResponse, body: Body, serial: int) -> bool:
+        """Give a record that was written to disk its place there: the same bytes, from there on read from `body`.
+
+        If a validation has renewed the record meanwhile, the one that took over its body is meant. False if
+        neither is held.
+        """
+        key, former = record.meta.key, record.body
+        for held in self._slice(key).get(key, ()):
+            if held.body is former and held.variant == record.variant:
+                tier = self._tier(held)
+                held.body, held.serial = body, serial
+                if self._tier(held) is not tier:
+                    tier.remove(held.variant)
+                self._reweigh(held)
+                return True
+        return False
+
+    def unseat(self, key: str, serial: int) -> None:
+        """The file with this response's body is about to be deleted: so what reads from it goes as well."""
+        for record in self._slice(key).get(key, ()):
+            if record.serial == serial and record.body.file is not None:
+                self._remove(record, Removal.EVICTED)
+                return
+
     def reweigh(self, record: StoredResponse, memo_bytes: int) -> None:
         """Count what is kept beside a record to answer with it. Evicts if need be, maybe this very record."""
-        if record not in self:
-            return
-        record.memo_bytes = memo_bytes
-        for gone in self._tier(record).add(record.variant, _weight(record)):
-            self._unlink(self._find(gone), Removal.EVICTED)
+        if record in self:
+            record.memo_bytes = memo_bytes
+            self._reweigh(record)
 
     def remove(self, record: StoredResponse, reason: Removal = Removal.REMOVED) -> bool:
         """Take this very record out, if it is held."""
@@ -226,23 +290,55 @@ class MemoryStore:
 
     # Purges
 
+    @property
+    def swept(self) -> int:
+        """No purge up to this apply index matches anything here that is not marked with it."""
+        return self._sweeper.swept
+
     def sweep(self, budget_s: float, monotonic: Callable[[], float]) -> SweepProgress:
-        """Delete purged records for about `budget_s`, and move the table's floor when a pass allows it."""
+        """Delete purged records for about `budget_s`."""
         return self._sweeper.sweep(budget_s, monotonic)
+
+    def undone(self, index: int) -> None:
+        """The soft purge with this apply index was taken back. Effective at once; sweeping follows."""
+        self._sweeper.again(index)
 
     def _check(self, key: str) -> int:
         """Bring the records of one URL up to the present index; how many were dead and are deleted."""
-        index = self._table.index
         deleted = 0
         for record in self._slice(key).get(key, ()):
-            verdict = self._table.verdict(record.targets, record.clean_at)
-            if verdict.dead:
+            finding = self._match(record)
+            if finding is not None and finding.verdict.dead:
                 self._remove(record, Removal.PURGED)
+                self._tell_purged(record, finding)
                 deleted += 1
-                continue
-            record.soft = record.soft or verdict is Verdict.SOFT
-            record.clean_at = index
         return deleted
+
+    def _match(self, record: StoredResponse) -> Finding | None:
+        """Match a record against the purges since it was last; None if there were none.
+
+        If the soft purge that had marked it was taken back, all that are remembered are gone through again.
+        What the floor has passed is settled: no purge from below it can be taken back any more.
+        """
+        table = self._table
+        if record.soft_at in table.undone:
+            record.soft_at = 0
+            record.clean_at = max(record.fence, min(record.clean_at, table.floor))
+        if record.clean_at == table.index:
+            return None
+        finding = table.finding(record.names, record.clean_at)
+        if finding.verdict.dead:
+            return finding
+        record.clean_at = table.index
+        if finding.verdict is Verdict.SOFT and not record.soft_at:
+            record.soft_at = finding.index
+            if self._on_marked is not None:
+                self._on_marked(record, finding)
+        return finding
+
+    def _tell_purged(self, record: StoredResponse, finding: Finding) -> None:
+        if self._on_purged is not None:
+            self._on_purged(record, finding)
 
     # The tables
 
@@ -259,15 +355,45 @@ class MemoryStore:
     def _admit(self, record: StoredResponse) -> PutOutcome:
         if not (record.body.settled and record.body.kept):
             return PutOutcome.INCOMPLETE
-        verdict = self._table.verdict(record.targets, record.fence)
+        verdict = self._table.verdict(record.names, record.fence)
         if verdict is not Verdict.CLEAN:
             return PutOutcome.TOO_OLD if verdict is Verdict.UNKNOWN else PutOutcome.PURGED
         weight = _weight(record)
         if weight > self._tier(record).budget:
+            self._leave_to_disk(record.meta.key)
             return PutOutcome.TOO_LARGE
         record.clean_at = self._table.index
         self._insert(record, weight)
         return PutOutcome.STORED if record in self else PutOutcome.EVICTED
+
+    def _promotable(self, record: StoredResponse) -> PutOutcome:
+        """Match a record read from disk; whether it may come in, as far as can be said before there is room."""
+        finding = self._match(record)
+        if finding is not None and finding.verdict is Verdict.UNKNOWN:
+            return PutOutcome.TOO_OLD
+        if finding is not None and finding.verdict.dead:
+            self._tell_purged(record, finding)
+            return PutOutcome.PURGED
+        key, variant = record.meta.key, record.variant
+        if any(held.variant == variant for held in self._slice(key).get(key, ())):
+            return PutOutcome.OUTRUN
+        return PutOutcome.TOO_LARGE if _weight(record) > self._tier(record).budget else PutOutcome.STORED
+
+    def _merge(self, newcomers: list[StoredResponse]) -> None:
+        """Put records of one URL, newest first, among those that are held."""
+        key = newcomers[0].meta.key
+        held = self._slice(key).get(key, ())
+        merged = tuple(sorted((*held, *newcomers), key=_received_at, reverse=True))
+        self._slice(key)[key] = merged
+        if self._on_rivalled is not None:
+            for other in merged[merged.index(newcomers[0]) :]:
+                if other in held:
+                    self._on_rivalled(other)
+        for record in reversed(newcomers):  # the newest enters its queue last, and leaves it last
+            if record in self:
+                self._reweigh(record)
+        for record in self._slice(key).get(key, ())[self._variants_max :]:
+            self._remove(record, Removal.VARIANTS)
 
     def _insert(self, record: StoredResponse, weight: int) -> None:
         """Put the record first among its URL's; take out whom it replaces or displaces."""
@@ -283,13 +409,30 @@ class MemoryStore:
         if self._on_rivalled is not None:
             for other in others:
                 self._on_rivalled(other)
-        for gone in tier.add(variant, weight):
-            self._unlink(self._find(gone), Removal.EVICTED)
+        self._evict(tier.add(variant, weight))
         if len(others) >= self._variants_max and record in self:
             self._remove(self._slice(key)[key][-1], Removal.VARIANTS)
 
-    def _find(self, variant: VariantKey) -> StoredResponse:
-        return next(record for record in self._slice(variant[0])[variant[0]] if record.variant == variant)
+    def _reweigh(self, record: StoredResponse) -> None:
+        self._evict(self._tier(record).add(record.variant, _weight(record)))
+
+    def _evict(self, variants: list[VariantKey]) -> None:
+        """Take out what a queue let go of; with a disk below, what is older of the same URL too."""
+        for variant in variants:
+            held = self._slice(variant[0]).get(variant[0], ())
+            at = next((at for at, record in enumerate(held) if record.variant == variant), None)
+            if at is None:
+                continue  # gone already, with a newer one
+            self._unlink(held[at], Removal.EVICTED)
+            if self._disk_below:
+                for elder in held[at + 1 :]:
+                    self._remove(elder, Removal.EVICTED)
+
+    def _leave_to_disk(self, key: str) -> None:
+        """A newer response of this URL does not fit here: let none answer in its place."""
+        if self._disk_below:
+            for record in self._slice(key).get(key, ()):
+                self._remove(record, Removal.EVICTED)
 
     def _remove(self, record: StoredResponse, reason: Removal) -> None:
         self._tier(record).remove(record.variant)
@@ -309,3 +452,7 @@ class MemoryStore:
 
 def _weight(record: StoredResponse) -> int:
     return record.memory_bytes() + record.body.spool_bytes + ENTRY_OVERHEAD_BYTES
+
+
+def _received_at(record: StoredResponse) -> float:
+    return record.meta.received_at

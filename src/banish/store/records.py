@@ -1,15 +1,17 @@
-"""Stored responses: what was received, the targets it can be purged by, and its place among the purges.
+"""Stored responses: what was received, its place among the purges, and its place on disk.
 
-Not here: the rules that read `meta` (`caching/`); where records are kept (`memory.py`).
-Units: `fence` and `clean_at` are apply indexes (`purge/stamps.py`); weights are bytes.
-Invariant: `fence <= clean_at`. Out of the cyclic collector's reach, so in no cycle.
+Not here: the rules that read `meta` (`caching/`); what a response can be purged by (`purge/names.py`); where
+records are kept (`memory.py`, `disk.py`).
+Units: `fence`, `clean_at` and `soft_at` are apply indexes (`purge/stamps.py`); weights are bytes.
+Invariant: `fence <= clean_at`, and no hard purge up to `clean_at` matches. Out of the cyclic collector's reach,
+so in no cycle.
 """
 
 import msgspec
 
 from banish.caching.stored import Metadata
 from banish.http.fields import Fields
-from banish.purge.targets import Target
+from banish.purge.names import Names, names_of
 from banish.store.bodies import Body
 
 STRING_BYTES = 60
@@ -17,9 +19,6 @@ STRING_BYTES = 60
 
 LINE_BYTES = 121
 """A field line beside its value's characters: a string, a pair, two slots. Names are shared by all messages."""
-
-TARGET_BYTES = 56
-"""A target beside its strings."""
 
 RECORD_BYTES = 480
 """The structs, their numbers and empty tuples, the body's handle and the cache key's header. Like the others
@@ -32,17 +31,20 @@ VariantKey = tuple[str, tuple[str, ...], tuple[str | None, ...]]
 class StoredResponse(msgspec.Struct, gc=False, eq=False):
     """One variant of one URL.
 
-    `fence` is the apply index at which its fetch began; `clean_at` the newest at which no purge was found to
-    match, so that between purges a hit compares one integer. `soft` says that a soft purge matched: stale,
-    whatever its age says. `memo_bytes` is what others keep in memory to answer with it (`MemoryStore.reweigh`).
+    `fence` is the apply index at which its fetch began; `clean_at` the newest up to which it was matched against
+    the purges, so that between purges a hit compares one integer. `soft_at` is the apply index of the oldest soft
+    purge that matched it, 0 if none did. `serial` is its identity on disk, 0 if it is not there. `hits` counts the
+    times it answered since it came into memory. `memo_bytes` is what others keep in memory to answer with it
+    (`MemoryStore.reweigh`).
     """
 
     meta: Metadata
     body: Body
-    targets: tuple[Target, ...]
     fence: int
     clean_at: int
-    soft: bool = False
+    soft_at: int = 0
+    serial: int = 0
+    hits: int = 0
     memo_bytes: int = 0
 
     @property
@@ -51,11 +53,20 @@ class StoredResponse(msgspec.Struct, gc=False, eq=False):
         meta = self.meta
         return (meta.key, meta.vary, meta.selecting)
 
+    @property
+    def names(self) -> Names:
+        """What it can be purged by. Made anew each time: kept, it would weigh more than it saves."""
+        return names_of(self.meta)
+
+    @property
+    def soft(self) -> bool:
+        """Whether a soft purge matched it: stale, whatever its age says."""
+        return self.soft_at != 0
+
     def memory_bytes(self) -> int:
         """Bytes of memory that go when this record goes, within 10 % of what the allocator says."""
         meta = self.meta
         strings = [*meta.tags, *meta.groups, *meta.vary, *(value for value in meta.selecting if value)]
-        strings += [text for target in self.targets for text in (target.site, target.value)]
         return (
             RECORD_BYTES
             + _fields_bytes(meta.fields)
@@ -63,7 +74,6 @@ class StoredResponse(msgspec.Struct, gc=False, eq=False):
             + len(meta.key)
             + sum(map(len, strings))
             + STRING_BYTES * len(strings)
-            + TARGET_BYTES * len(self.targets)
             + self.body.memory_bytes
             + self.memo_bytes
         )

@@ -1,23 +1,23 @@
-"""The spool: unlinked temporary files for bodies too large for memory, under one budget of bytes.
+"""The spool: temporary files without a name for bodies too large for memory, under one budget of bytes.
 
-A file has no name, so nothing outlives the process, and its bytes are given back when the last holder lets go
-of it. Every call that may touch the disk runs on the spool's own threads, closing included: freeing the
-blocks of a large file takes milliseconds.
+Without a name nothing outlives the process, and its bytes are given back when the last holder lets go of it.
+A body that is to outlive the process gets a name for the file it has already (`SpoolFile.link`): nothing is copied.
+Every call that may touch the disk runs on the spool's own threads, closing included.
 
-Not here: what is written when, and who reads it (`bodies.py`); files that outlive a restart.
-Invariant: `used_bytes <= bytes_max`. A file is written only where it has reserved.
+Not here: what is written when, and who reads it (`fill.py`); files that outlive a restart (`files.py`).
+Invariant: `used_bytes <= bytes_max`. A file is written only where it has reserved, from its beginning on.
 """
 
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 from typing import ParamSpec, TypeVar
 
+from banish.store.checksums import CHUNK_BYTES, Checksums
+from banish.store.diskthreads import DiskThreads
 from banish.tables import Accounts, Metric
 
 SPOOL_THREADS = 4
@@ -57,9 +57,7 @@ class SpoolBudget:
         self.bytes_max = bytes_max if directory is not None else 0
         self._reserved_bytes = 0
         self._returned: deque[int] = deque()
-        self._threads: ThreadPoolExecutor | None = None
-        self._closing: SimpleQueue[int | None] = SimpleQueue()
-        self._closer: Thread | None = None
+        self._threads = DiskThreads(SPOOL_THREADS, "banish-spool")
         books = accounts or Accounts()
         books.read(SPOOL_BYTES, lambda: [((), self.used_bytes)])
         books.read(SPOOL_BYTES_MAX, lambda: [((), self.bytes_max)])
@@ -90,44 +88,30 @@ class SpoolBudget:
 
     def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
         """Run `call` on a spool thread."""
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(SPOOL_THREADS, thread_name_prefix="banish-spool")
-            self._closer = Thread(target=self._close_files, name="banish-spool-close", daemon=True)
-            self._closer.start()
         return self._threads.submit(call, *args, **kwargs)
 
     def close_file(self, descriptor: int) -> None:
         """Close a file's descriptor, soon. May be called from anywhere."""
-        if self._closer is None:
-            os.close(descriptor)
-        else:
-            self._closing.put(descriptor)
+        self._threads.close_file(descriptor)
 
     def close(self) -> None:
         """Stop the threads, once what they do is done."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=True)
-        closer, self._closer = self._closer, None
-        if closer is not None:
-            self._closing.put(None)
-            closer.join()
-
-    def _close_files(self) -> None:
-        while (descriptor := self._closing.get()) is not None:
-            os.close(descriptor)
+        self._threads.stop()
 
 
 class SpoolFile:
-    """One body's file. `write` and `read` block: call them on a spool thread.
+    """One body's file. `write`, `read` and `link` block: call them on a thread.
 
-    Opened at the first write. There is one writer at a time; reads are positioned and need no order.
+    Opened at the first write. There is one writer at a time, who writes from the beginning on; reads are positioned
+    and need no order.
     """
 
-    __slots__ = ("_descriptor", "budget", "reserved_bytes")
+    __slots__ = ("_descriptor", "_sums", "budget", "reserved_bytes")
 
     def __init__(self, budget: SpoolBudget) -> None:
         self.budget = budget
         self.reserved_bytes = 0
+        self._sums = Checksums()
         self._descriptor = -1
 
     def reserve(self, n_bytes: int) -> bool:
@@ -145,13 +129,16 @@ class SpoolFile:
             self.budget.release(surplus)
 
     def write(self, chunks: Sequence[bytes], offset: int) -> int:
-        """Write all of `chunks` from `offset` on; how many bytes that was. Raises OSError."""
+        """Write all of `chunks` from `offset` on, where the last write ended; how many bytes. Raises OSError."""
+        assert offset == self._sums.size, "a spool file is written in order"
         if self._descriptor < 0:
-            with tempfile.TemporaryFile(dir=self.budget.directory, buffering=0) as file:
-                self._descriptor = os.dup(file.fileno())
+            assert self.budget.directory is not None, "room was reserved in a directory"
+            self._descriptor = open_unnamed(self.budget.directory)
         written = 0
         for at in range(0, len(chunks), IOV_MAX):
             written += self._write_some(chunks[at : at + IOV_MAX], offset + written)
+        for chunk in chunks:
+            self._sums.add(chunk)
         return written
 
     def _write_some(self, chunks: Sequence[bytes], offset: int) -> int:
@@ -168,8 +155,36 @@ class SpoolFile:
         """Up to `n_max` bytes from `offset`; short or empty only at the end of what was written."""
         return os.pread(self._descriptor, n_max, offset)
 
+    @property
+    def checksums(self) -> bytes:
+        """Of the bytes as they were in memory, before the disk had them."""
+        return self._sums.so_far()
+
+    def pieces(self) -> Iterator[bytes]:
+        """All that was written, a chunk at a time. Raises OSError."""
+        for offset in range(0, self._sums.size, CHUNK_BYTES):
+            yield self.read(CHUNK_BYTES, offset)
+
+    def link(self, path: Path) -> None:
+        """Give the file a name, under which it stays. Raises OSError where that cannot be done: on another file system,
+        without /proc, or where unnamed files are really deleted ones."""
+        # A directory's descriptor, though the path is absolute: os.link follows the link in /proc only if it has one.
+        os.link(f"/proc/self/fd/{self._descriptor}", path, src_dir_fd=self._descriptor)
+
     def __del__(self) -> None:
         if self._descriptor >= 0:
             self.budget.close_file(self._descriptor)
         if self.reserved_bytes:
             self.budget.release(self.reserved_bytes)
+
+
+def open_unnamed(directory: Path) -> int:
+    """A descriptor of a new file without a name, which can be given one if the system knows how to."""
+    if hasattr(os, "O_TMPFILE"):
+        try:
+            # Not with O_EXCL, as the standard library has it: that rules out naming the file later (open(2)).
+            return os.open(directory, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+        except OSError:  # a file system that has none; what else is wrong will show below
+            pass
+    with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+        return os.dup(file.fileno())

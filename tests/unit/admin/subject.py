@@ -4,9 +4,28 @@ from banish.clock import Clock
 from banish.edge.config import Config, load
 from banish.edge.sites import Sites
 from banish.purge.stamps import PurgeTable
+from banish.store.graves import Graves
 from banish.store.memory import MemoryStore
+from banish.store.records import StoredResponse
 from banish.tables import Accounts
 from banish.testing.clock import FakeClock
+from tests.unit.admin.purger import FakePurger
+
+
+class Shelf(MemoryStore):
+    """A memory tier over a disk that is a dictionary."""
+
+    def __init__(self, accounts: Accounts) -> None:
+        self.table = PurgeTable()
+        super().__init__(10 * 1024**2, table=self.table, accounts=accounts)
+        self.graves = Graves(accounts)
+        self.on_disk: dict[str, StoredResponse] = {}
+
+    def may_load(self, key: str) -> bool:
+        return key in self.on_disk
+
+    async def load(self, key: str) -> None:
+        self.put(self.on_disk.pop(key))
 
 
 class FakeEdge:
@@ -18,4 +37,5 @@ class FakeEdge:
         self.accounts = Accounts()
         self.config: Config = load(flags={"origin": ["http://origin.example"], **flags})
         self.sites = Sites(self.config)
-        self.store = MemoryStore(10 * 1024**2, table=PurgeTable(), accounts=self.accounts)
+        self.store = Shelf(self.accounts)
+        self.purger = FakePurger(self.clock)

@@ -1,6 +1,6 @@
 import pytest
 
-from banish.caching.keys import cache_key, has_unkeyed_input, key_target
+from banish.caching.keys import KeyParts, cache_key, has_unkeyed_input, key_target, split_key
 from banish.caching.policy import DEFAULT_POLICY, CachePolicy
 from banish.http.targets import Target
 
@@ -26,6 +26,19 @@ def test_different_urls_have_different_keys() -> None:
     ]
     keys = {cache_key(site, target, DEFAULT_POLICY) for target in targets for site in ("one", "one two")}
     assert len(keys) == 2 * len(targets)
+
+
+@pytest.mark.parametrize(
+    ("key", "parts"),
+    [
+        ("shop#0123abcd https://a/", KeyParts("shop", "0123abcd", "", "https://a/")),
+        ("shop#0123abcd+de+x%2By https://a/?b", KeyParts("shop", "0123abcd", "+de+x%2By", "https://a/?b")),
+        ("my #1+shop#0123abcd+de https://a/", KeyParts("my #1+shop", "0123abcd", "+de", "https://a/")),
+        ("shop https://a/", KeyParts("shop", "", "", "https://a/")),
+    ],
+)
+def test_a_key_is_taken_apart(key: str, parts: KeyParts) -> None:
+    assert split_key(key) == parts
 
 
 def test_the_query_is_normalised_only_as_told() -> None:

@@ -256,7 +256,7 @@ def test_what_a_reload_cannot_change_stays_in_force() -> None:
         ("log.access", "/var/log/access.log", "log.access"),
         ("log.format", "json", "log.format"),
         ("memory.budget_bytes", "64MiB", "memory"),
-        ("admin.listen", "127.0.0.1:9999", "admin"),
+        ("admin.listen", "127.0.0.1:9999", "admin.listen"),
     ],
 )
 def test_what_is_held_open_or_sized_at_start_is_named_alone(name: str, value: str, told: str) -> None:

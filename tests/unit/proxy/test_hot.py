@@ -20,10 +20,10 @@ from banish.http.messages import RequestHead
 from banish.proxy import hot
 from banish.proxy.exchange import ConnectionInfo
 from banish.proxy.hot import HotTable, MemoKey
-from banish.purge.stamps import Mode, PurgeTable
+from banish.purge.stamps import PurgeTable
 from banish.store.records import StoredResponse
 from banish.testing.clock import FakeClock
-from tests.stored import stored_response, url_of
+from tests.stored import name_of, stored_response, url_of
 from tests.written import Written
 
 INFO = ConnectionInfo("192.0.2.1", "http", "l1")
@@ -40,21 +40,23 @@ class Table:
         self.made: list[tuple[str, int]] = []
         self.weighed: dict[str, int] = {}
         self.touched: list[str] = []
+        self.hits = 0
         self.hot = HotTable(
             self.stamps, self.clock, node="banish", make_head=self._make_head, weighed=self._weigh, touch=self._touch
         )
 
     def _make_head(self, record: StoredResponse, now: float, status: int) -> bytes:
-        self.made.append((record.meta.key, status))
-        return f"{status} {record.meta.key} {int(now - self.clock_began)}\r\n\r\n".encode()
+        self.made.append((name_of(record), status))
+        return f"{status} {name_of(record)} {int(now - self.clock_began)}\r\n\r\n".encode()
 
     clock_began = FakeClock().now()
 
     def _weigh(self, record: StoredResponse, n_bytes: int) -> None:
-        self.weighed[record.meta.key] = n_bytes
+        self.weighed[name_of(record)] = n_bytes
 
-    def _touch(self, record: StoredResponse) -> None:
-        self.touched.append(record.meta.key)
+    def _touch(self, record: StoredResponse, hits: int) -> None:
+        self.touched.append(name_of(record))
+        self.hits += hits
 
     def publish(
         self,
@@ -385,7 +387,7 @@ def test_heads_are_made_once_a_second_and_only_those_asked_for(table: Table) -> 
     assert table.answer(head()) == b"200 a 1\r\n\r\nhello"
     assert table.made[2:] == [("a", 200)]
     assert table.answer(head(KNOWN)) == b"304 a 1\r\n\r\n"
-    assert table.touched == ["a", "a"]
+    assert (table.touched, table.hits) == (["a", "a"], 3)
 
 
 def test_a_purge_is_seen_by_the_next_head(table: Table) -> None:
@@ -411,9 +413,9 @@ def test_a_purge_of_something_else_is_looked_at_once(table: Table) -> None:
 
 def test_a_soft_purge_leaves_the_answer_to_the_pipeline_whoever_saw_it_first(table: Table) -> None:
     record = table.publish("b", target=b"/b")
-    table.stamps.apply([url_of("b")], Mode.SOFT)
+    table.stamps.apply(soft=[url_of("b")])
     assert not table.takes(target=b"/b")
-    record.soft, record.clean_at = True, table.stamps.index  # as a look-up in the store leaves it
+    record.soft_at, record.clean_at = 1, table.stamps.index  # as a look-up in the store leaves it
     assert not table.takes(target=b"/b")
 
 

@@ -10,7 +10,7 @@ from banish.http.messages import RequestHead, ResponseHead
 from banish.http.targets import Target, request_target
 from banish.proxy.exchange import Request, RequestBody
 from banish.proxy.plan import Plan, upstream_head
-from banish.purge.targets import group_target, url_target
+from banish.purge.names import Names
 from tests.byhand import HOST, ByHand
 
 
@@ -140,10 +140,7 @@ def test_an_upgrade_is_asked_for_anew() -> None:
 
 def test_what_a_response_can_be_purged_by() -> None:
     made = plan("/a?b=2&a=1", policy=CachePolicy(query_sort=True))
-    url = url_target("default", f"http://{HOST}/a?a=1&b=2")
-    assert made.url == url
-    groups = [group_target("default", f"http://{HOST}", name) for name in ("g", "h")]
-    assert made.targets(("g", "h")) == (url, *groups)
+    assert made.names == Names("default", f"http://{HOST}/a?a=1&b=2")
 
 
 def test_a_hook_decides_what_is_asked_for() -> None:
@@ -153,7 +150,7 @@ def test_a_hook_decides_what_is_asked_for() -> None:
     assert made.target == Target("http", "other.example", "/b")
     assert (sent(made).target, values(made, "host")) == ("/b", ["other.example"])
     assert values(made, "x-forwarded-host") == [HOST]
-    assert made.url == url_target("default", "http://other.example/b")
+    assert made.names == Names("default", "http://other.example/b")
 
 
 def test_interim_responses_go_to_who_asked_end_to_end() -> None:

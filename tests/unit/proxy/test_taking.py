@@ -31,7 +31,7 @@ async def answered(
 
 
 def purged(edge: ByHand, target: str) -> bool:
-    return edge.stamps.verdict((edge.url(target),), 0) is Verdict.HARD
+    return edge.stamps.verdict(edge.names(target), 0) is Verdict.HARD
 
 
 # --- heads
@@ -216,7 +216,7 @@ def test_unsafe_methods_purge_what_they_change(
         edge = ByHand()
         await answered(edge, method, status, *lines)
         assert {target for target in ("/a", "/b", "/b?x=1", "/c") if purged(edge, target)} == gone
-        assert (edge.swept, edge.stamps.index) == ((1, 1) if gone else (0, 0))
+        assert (edge.invalidations, edge.stamps.index) == ((1, 1) if gone else (0, 0))
 
     run(scene())
 

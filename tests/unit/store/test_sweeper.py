@@ -1,10 +1,8 @@
-import pytest
-
-from banish.purge.stamps import PurgeTable, Verdict
+from banish.purge.stamps import PurgeTable
 from banish.store import sweeper
-from banish.store.memory import MemoryStore, PutOutcome
+from banish.store.memory import MemoryStore
 from banish.tables import Accounts
-from tests.stored import stored_response, url_of
+from tests.stored import key_of, stored_response, url_of
 
 
 class Hands:
@@ -20,7 +18,7 @@ class Hands:
 
 
 def store_of(table: PurgeTable, keys: int) -> MemoryStore:
-    store = MemoryStore(1 << 24, table=table, accounts=Accounts(), stamp_age_min_s=60)
+    store = MemoryStore(1 << 24, table=table, accounts=Accounts())
     for n in range(keys):
         store.put(stored_response(str(n)))
     return store
@@ -35,27 +33,20 @@ def test_a_pass_deletes_what_was_purged_and_checks_the_rest() -> None:
     table = PurgeTable()
     store = store_of(table, 100)
     table.apply([url_of("7"), url_of("8"), url_of("nothing")])
+    assert store.swept == 0
     assert store.sweep(1.0, Hands()) == (100, 2, True)
     assert len(store) == 98
     assert all(record.clean_at == 1 for record in store.walk())
+    assert store.swept == 1
     assert store.sweep(1.0, Hands()) == (0, 0, True)
 
 
-def test_the_floor_follows_when_the_stamps_are_old_enough() -> None:
+def test_an_empty_store_is_swept_in_one_go() -> None:
     table = PurgeTable()
-    store = store_of(table, 10)
-    clock = Hands()
-    table.apply([url_of("7")])
-    store.sweep(1.0, clock)
-    clock.time_s += 59
-    store.sweep(1.0, clock)
-    assert (table.floor, len(table)) == (0, 1)
-    assert store.put(stored_response("8", fence=0)) is PutOutcome.STORED
-    clock.time_s += 1
-    store.sweep(1.0, clock)
-    assert (table.floor, len(table)) == (1, 0)
-    assert store.put(stored_response("8", fence=0)) is PutOutcome.TOO_OLD
-    assert len(store.lookup("9")) == 1
+    store = store_of(table, 0)
+    table.begin(500, 400)
+    assert store.sweep(1.0, Hands()) == (0, 0, True)
+    assert store.swept == 500
 
 
 def test_a_pass_gives_way_and_goes_on_where_it_was() -> None:
@@ -66,42 +57,55 @@ def test_a_pass_gives_way_and_goes_on_where_it_was() -> None:
     examined = deleted = calls = 0
     idle = False
     while not idle:
+        assert store.swept == 0 or examined == 200
         progress = store.sweep(0.02, clock)
         assert progress.examined <= 2 * sweeper.CLOCK_EVERY
         examined, deleted, idle = examined + progress.examined, deleted + progress.deleted, progress.idle
         calls += 1
-    assert (examined, deleted) == (200, 1)
+    assert (examined, deleted, store.swept) == (200, 1, 1)
     assert calls > 5
 
 
-def test_a_purge_during_a_pass_waits_for_the_next_and_its_stamp_with_it() -> None:
+def test_a_purge_during_a_pass_waits_for_the_next() -> None:
     table = PurgeTable()
     store = store_of(table, 200)
     clock = Hands(step_s=0.01)
     table.apply([url_of("7")])
     assert not store.sweep(0.02, clock).idle
     table.apply([url_of(str(n)) for n in range(200)])
+    assert store.swept == 0
     while not store.sweep(0.02, clock).idle:
-        pass
-    assert len(store) == 0
-    clock.time_s += 60
-    store.sweep(1.0, clock)
-    assert (table.floor, len(table)) == (2, 0)
+        assert all(record.clean_at >= store.swept for record in store.walk())
+    assert (store.swept, len(store)) == (2, 0)
 
 
-def test_ended_passes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeper, "GOALS_MAX", 2)
-    table = PurgeTable()
-    store = store_of(table, 1)
-    clock = Hands()
-    for _ in range(5):
-        table.apply([url_of("gone")])
-        store.sweep(1.0, clock)
-        clock.time_s += 10
-    clock.time_s += 10
-    store.sweep(1.0, clock)
-    assert table.floor == 1
-    clock.time_s += 60
-    store.sweep(1.0, clock)
-    assert table.floor == 5
-    assert table.verdict([url_of("gone")], 5) is Verdict.CLEAN
+class TestUndo:
+    def test_what_a_purge_had_marked_is_looked_at_again_before_it_counts_as_swept(self) -> None:
+        table = PurgeTable()
+        store = store_of(table, 3)
+        table.apply([url_of("none")])
+        table.apply(soft=[url_of("1")])
+        store.sweep(1.0, Hands())
+        [record] = store.lookup(key_of("1"))
+        assert (store.swept, record.soft) == (2, True)
+        table.undo(2)
+        store.undone(2)
+        assert store.swept == 1
+        assert store.sweep(1.0, Hands()) == (3, 0, True)
+        assert (store.swept, record.soft) == (2, False)
+
+    def test_during_a_pass_it_makes_another_needed(self) -> None:
+        table = PurgeTable()
+        store = store_of(table, 200)
+        clock = Hands(step_s=0.01)
+        table.apply(soft=[url_of(str(n)) for n in range(200)])
+        while sum(record.soft for record in store.walk()) < 100:
+            store.sweep(0.02, clock)
+        table.undo(1)
+        store.undone(1)
+        while any(record.soft for record in store.walk()):
+            assert store.swept == 0
+            assert not store.sweep(0.02, clock).idle
+        while not store.sweep(0.02, clock).idle:
+            pass
+        assert store.swept == 1

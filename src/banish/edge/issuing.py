@@ -1,0 +1,348 @@
+"""The one step in which a purge happens: position, stamps, log.
+
+    canonical targets ─▶ ┌ position, signed record, apply index          ┐ ─▶ durable in the log, in that order
+                         │ stamps set, store told, record queued for log │
+                         └ nothing else runs meanwhile                   ┘
+
+The order of apply indexes, of positions and of the log is therefore one order. If the log fails after the step, the
+stamps stay: a purge too many does no harm. While the log cannot be written, `passing` is True: nothing is answered
+from what is stored, nothing is stored, no purge is taken (PURGE rule 12).
+
+Every entry of the log has an apply index of its own, those without targets too (an undo, a schedule).
+
+Not here: who may purge what, answers, undo, schedules (`purging.py`); stamps (`purge/stamps.py`); the log
+(`store/log.py`); what is found of all this at start (`recovery.py`, `datadir.py`).
+Units: apply indexes; seconds by the monotonic clock where it says `moment`.
+Invariants: only this module applies stamps and appends to the log. No apply index is used before it is reserved in log
+and store, unless `passing` is True.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+
+from banish.caching.policy import CachePolicy
+from banish.clock import Clock
+from banish.edge.datadir import INDEX_BLOCK
+from banish.errors import ClientError, LimitExceeded
+from banish.http.targets import Target as UrlTarget
+from banish.purge.given import Given, canonical
+from banish.purge.positions import Position
+from banish.purge.records import (
+    EVERY_SITE,
+    RECORD_BYTES_MAX,
+    RECORD_VERSION,
+    Record,
+    RecordKind,
+    digest,
+    encode,
+)
+from banish.purge.stamps import Mode, PurgeTable, Widening
+from banish.purge.targets import Target
+from banish.store.log import PurgeLog
+from banish.store.tiers import Held
+from banish.tables import Accounts, Metric
+
+PENDING_MAX = 10_000
+"""Entries that wait for their commit at once. Past it 503: the disk does not keep up."""
+
+PENDING_BYTES_MAX = 32 * 1024 * 1024
+"""Bytes of their records: half of what may wait for the log, so that no purge is ever lost to it."""
+
+WHY_MAX = 100_000
+"""Apply indexes of which the purge can be named without asking the log."""
+
+SCHEDULE_SLACK_BYTES = 512
+"""What the record of a carried-out schedule may be longer than the schedule's own."""
+
+PURGES_LOGGED = Metric("banish_purges_logged_total", "counter", "Entries issued to the log of purges.", ("kind",))
+PURGES_PENDING = Metric("banish_purges_pending", "gauge", "Entries in effect that callers see committed first.")
+PASSING = Metric("banish_passing", "gauge", "1 while nothing is answered from what is stored, for want of the log.")
+
+log = structlog.get_logger(__name__)
+
+
+class Store(Protocol):
+    """What the purge service needs of the store (`store/tiers.py`). Nothing here raises unless it says so."""
+
+    @property
+    def synced_floor(self) -> int:
+        """All purges up to this apply index are swept, and will be found so after a loss of power."""
+        ...
+
+    def reserve(self, upto: int) -> None:
+        """Note durably that apply indexes up to `upto` may come into use. Blocks, on a thread. Raises StoreError; a
+        disk that takes no writes need not, if it makes up for it before it takes any.
+        """
+        ...
+
+    def bind(self, log_id: str) -> None:
+        """Note durably which log knows all purges of what is stored; empty: none does, so a start empties the store.
+        Blocks, on a thread. Raises StoreError.
+        """
+        ...
+
+    def applied(self, index: int, hard: Sequence[Target], soft: Sequence[Target], now: float) -> None:
+        """A purge is in effect: have its matches found. Called for every index, in order; `now` is monotonic."""
+        ...
+
+    def release_soft(self, index: int) -> None:
+        """The soft targets of a purge can be undone no more: have them swept."""
+        ...
+
+    def undone(self, index: int) -> None:
+        """The soft stamps of a purge were taken back."""
+        ...
+
+    def has_swept(self, index: int) -> bool:
+        """Whether all that a purge matched is gone, or marked. A soft one that can be undone holds up no other."""
+        ...
+
+    def survey(self, targets: Sequence[Target]) -> AsyncIterator[Held]:
+        """Every stored response in use that any of these may match, once, in short steps."""
+        ...
+
+    async def sync(self) -> None:
+        """Make durable what was deleted and where the floor is. Raises StoreError."""
+        ...
+
+
+class Identity(Protocol):
+    """Who this edge is (`store/identity.py`)."""
+
+    edge: str
+    epoch: str
+
+    def sign(self, data: bytes) -> bytes: ...
+
+
+@dataclass(slots=True)
+class Batch:
+    """Targets as they are applied here."""
+
+    hard: list[Target] = field(default_factory=list)
+    soft: list[Target] = field(default_factory=list)
+    canonical: list[tuple[Target, ...]] = field(default_factory=list)
+    """What each given target became."""
+    widened: list[str] = field(default_factory=list)
+
+    def note(self, widening: Widening) -> None:
+        """The table of stamps could not hold a target as it is."""
+        asked, applied, reason = widening
+        self.canonical = [(*targets, applied) if asked in targets else targets for targets in self.canonical]
+        self.widened.append(f"{asked}: too many {reason}; applied as {applied}")
+
+
+@dataclass(slots=True)
+class Issued:
+    """An entry in effect, on its way to the disk."""
+
+    index: int
+    record: Record
+    durable: "asyncio.Future[None]"
+    """Done when it is on the disk, or with LogUnwritable. Of what nobody waits for: done."""
+
+
+class Issuer:
+    """Issues the entries of one edge. It belongs to the event loop.
+
+    `policy_of` gives the caching policy of a URL's target, by which cache keys are made. `on_passing` is called with
+    each new value of `passing`.
+    """
+
+    def __init__(
+        self,
+        *,
+        table: PurgeTable,
+        log: PurgeLog,
+        identity: Identity,
+        store: Store,
+        policy_of: Callable[[UrlTarget], CachePolicy],
+        clock: Clock,
+        accounts: Accounts,
+        on_passing: Callable[[bool], None],
+    ) -> None:
+        self.passing = True
+        """Nothing may be answered from what is stored, nor stored, and purges are refused."""
+        self._table = table
+        self._log = log
+        self._log_id = self._bound = log.id
+        self._identity = identity
+        self._store = store
+        self._policy_of = policy_of
+        self._clock = clock
+        self._on_passing = on_passing
+        self._opened = False
+        self._sequence = 0
+        self._previous = b""
+        self._store_reserved = 0
+        self._positions: dict[int, Position] = {}
+        self._pending = 0
+        self._pending_bytes = 0
+        self._logged = accounts.tally(PURGES_LOGGED)
+        accounts.read(PURGES_PENDING, lambda: [((), self._pending)])
+        accounts.read(PASSING, lambda: [((), int(self.passing))])
+
+    # --- start
+
+    def reserve_first(self) -> None:
+        """Have apply indexes to use. Blocks, at start. Raises LogUnwritable, StoreError."""
+        upto = max(self._table.index + INDEX_BLOCK, self._log.reserved)
+        self._log.reserve(upto)
+        self._store.reserve(upto)
+        self._store_reserved = upto
+
+    async def open(self) -> None:
+        """Begin this start's epoch in the log, and with it the service. Raises LogUnwritable."""
+        last = self._log.last
+        opening = self.issue(RecordKind.OPEN, about="" if last is None else last.position.text)
+        await opening.durable
+        self._opened = True
+        self.look_around()
+
+    # --- the step
+
+    def canonical(self, targets: Iterable[Given], sites: tuple[str, ...], mode: Mode) -> Batch:
+        """What given targets mean here, now."""
+        batch = Batch()
+        for given in targets:
+            meant = canonical(given, sites, self._policy_of)
+            (batch.hard if (given.mode or mode) is Mode.HARD else batch.soft).extend(meant.targets)
+            batch.canonical.append(meant.targets)
+            if meant.widened is not None:
+                batch.widened.append(meant.widened)
+        return batch
+
+    def issue(
+        self,
+        kind: RecordKind,
+        batch: Batch | None = None,
+        *,
+        sites: tuple[str, ...] = EVERY_SITE,
+        mode: Mode = Mode.HARD,
+        follows: int = 0,
+        waited: bool = True,
+        **told: Any,
+    ) -> Issued:
+        """Give an entry its position and apply index, put it into effect, and queue it for the log.
+
+        `follows`: the index of the entry that it undoes, cancels or carries out. `waited`: somebody will want to know
+        when it is durable. `told`: what else the record says. Raises LimitExceeded (413); nothing has happened then.
+        """
+        position = Position(self._identity.edge, self._identity.epoch, self._sequence + 1)
+        now = self._clock.now()
+        record = Record(RECORD_VERSION, kind, sites, mode, position, self._previous, now, **told)
+        signed = encode(record, self._identity.sign)
+        if kind is RecordKind.SCHEDULE and len(signed) > RECORD_BYTES_MAX - SCHEDULE_SLACK_BYTES:
+            raise LimitExceeded(413, "purge.record_limit", "the purge is too large to be scheduled: split its targets")
+        index = self.apply(batch or Batch(), self._clock.monotonic())
+        self.remember(index, position)
+        durable = self._append(index, signed, record) if waited else self._enqueue(index, signed, record)
+        if follows:
+            self._log.mark_undone(follows, index)  # behind it: no entry is ever marked by one that is not there
+        self._sequence += 1
+        self._previous = digest(signed)
+        self._logged.add(kind)
+        if self._exhausted:
+            self.look_around()
+        return Issued(index, record, durable)
+
+    def apply(self, batch: Batch, moment: float, index: int | None = None) -> int:
+        """Set the stamps and tell the store; the apply index. What could not be held as it is, is told as it was."""
+        index = self._table.apply(batch.hard, batch.soft, index=index)
+        hard: Sequence[Target] = batch.hard
+        soft: Sequence[Target] = batch.soft
+        if self._table.widenings:
+            hard, soft = self._table.stamped(index)
+            for widening in self._table.widenings:
+                batch.note(widening)
+        self._store.applied(index, hard, soft, moment)
+        return index
+
+    def take_back(self, index: int) -> None:
+        """Undo the soft stamps of an entry."""
+        self._table.undo(index)
+        self._store.undone(index)
+
+    def _append(self, index: int, signed: bytes, record: Record) -> "asyncio.Future[None]":
+        durable = self._log.append(index, signed, record)
+        self._pending += 1
+        self._pending_bytes += len(signed)
+
+        def committed(durable: "asyncio.Future[None]") -> None:
+            self._pending -= 1
+            self._pending_bytes -= len(signed)
+            if not durable.cancelled():
+                durable.exception()  # it is raised to those who still wait
+
+        durable.add_done_callback(committed)
+        return durable
+
+    def _enqueue(self, index: int, signed: bytes, record: Record) -> "asyncio.Future[None]":
+        self._log.enqueue(index, signed, record)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    # --- which purge was it
+
+    def remember(self, index: int, position: Position) -> None:
+        """The entry with this apply index has this position."""
+        self._positions[index] = position
+        if len(self._positions) > WHY_MAX:
+            del self._positions[next(iter(self._positions))]
+
+    def why(self, index: int) -> str | None:
+        """The id of the entry with this apply index; None if that was long ago."""
+        position = self._positions.get(index)
+        return None if position is None else position.text
+
+    # --- whether it can be done
+
+    def check_room(self) -> None:
+        """Raises ClientError (503) if no purge can be taken now."""
+        if self.passing:
+            raise ClientError(503, "purges cannot be made durable now: the log cannot be written", close=False)
+        if self._pending >= PENDING_MAX or self._pending_bytes >= PENDING_BYTES_MAX:
+            raise LimitExceeded(503, "PENDING_MAX", "too many purges wait to be made durable: try again in a moment")
+
+    @property
+    def _exhausted(self) -> bool:
+        """Whether the next apply index may not come into use."""
+        return self._table.index >= min(self._log.reserved, self._store_reserved)
+
+    def look_around(self) -> None:
+        """See whether anything may be answered from what is stored."""
+        passing = not (self._opened and self._log.writable) or self._exhausted
+        if passing is self.passing:
+            return
+        self.passing = passing
+        if passing:
+            log.error("purges cannot be made durable: they are refused, and everything is passed")
+        else:
+            log.info("purges are taken")
+        self._on_passing(passing)
+
+    async def reserve(self) -> None:
+        """Have at least half a block of apply indexes ahead. Raises LogUnwritable, StoreError."""
+        if self._log.reserved - self._table.index < INDEX_BLOCK // 2:
+            await self._log.reserve_more(self._table.index + INDEX_BLOCK)
+        if self._store_reserved < self._log.reserved:
+            upto = self._log.reserved
+            await asyncio.to_thread(self._store.reserve, upto)
+            self._store_reserved = upto
+        self.look_around()
+
+    async def bind(self) -> None:
+        """Tell the store whether its log knows every purge. While the log cannot be written, what is logged without
+        waiting may be lost with the process: the store belongs to no log then, so that a start would empty it.
+
+        Raises StoreError.
+        """
+        wanted = self._log_id if self._log.writable else ""
+        if wanted != self._bound:
+            await asyncio.to_thread(self._store.bind, wanted)
+            self._bound = wanted

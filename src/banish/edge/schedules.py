@@ -1,0 +1,75 @@
+"""Purges for later: which are waiting, and which are due.
+
+    schedule record logged ──▶ waiting ──┬─ due by the clock ──▶ an ordinary purge is issued in its name
+                                         └─ cancel record logged ──▶ gone
+
+Not here: logging and issuing (`purging.py`).
+Source: PURGE rule 15, on one edge: the issuer carries out its own schedules.
+Units: moments are seconds since 1970, since people name them; the clock may jump, and then they are due early or
+late by as much.
+"""
+
+import heapq
+from collections.abc import Iterator
+
+from banish.errors import LimitExceeded
+from banish.purge.records import Record
+from banish.tables import Accounts, Metric
+
+SCHEDULES_MAX = 10_000
+"""Purges that wait for their moment. Past it 503."""
+
+SCHEDULES = Metric("banish_purge_schedules", "gauge", "Purges that wait for the moment they were scheduled for.")
+
+
+class Schedules:
+    """The schedules of one edge that are neither carried out nor cancelled, by apply index."""
+
+    def __init__(self, accounts: Accounts) -> None:
+        self._waiting: dict[int, Record] = {}
+        self._due: list[tuple[float, int]] = []  # a heap, those that are gone among them
+        accounts.read(SCHEDULES, lambda: [((), len(self._waiting))])
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, index: object) -> bool:
+        return index in self._waiting
+
+    def check_room(self) -> None:
+        """Raises LimitExceeded if no schedule more may wait."""
+        if len(self._waiting) >= SCHEDULES_MAX:
+            raise LimitExceeded(503, "SCHEDULES_MAX", f"{SCHEDULES_MAX} purges wait for their moment already")
+
+    def add(self, index: int, record: Record) -> None:
+        """A schedule was logged."""
+        assert record.due is not None
+        self._waiting[index] = record
+        heapq.heappush(self._due, (record.due, index))
+
+    def take(self, index: int) -> Record | None:
+        """Take a schedule out; None if it waits no more."""
+        record = self._waiting.pop(index, None)
+        if len(self._due) > 2 * len(self._waiting) + 16:
+            self._due = [place for place in self._due if place[1] in self._waiting]
+            heapq.heapify(self._due)
+        return record
+
+    def due(self, now: float) -> Iterator[tuple[int, Record]]:
+        """Those whose moment has come, earliest first. They stay until they are taken."""
+        waiting = [place for place in self._due if place[0] <= now and place[1] in self._waiting]
+        return ((index, self._waiting[index]) for _, index in sorted(waiting))
+
+    def waiting(self) -> list[tuple[int, Record]]:
+        """All that wait."""
+        return list(self._waiting.items())
+
+    def next_due(self) -> float | None:
+        """When the next is due; None if none waits."""
+        while self._due and self._due[0][1] not in self._waiting:
+            heapq.heappop(self._due)
+        return self._due[0][0] if self._due else None
+
+    def oldest(self) -> int | None:
+        """The least apply index that waits: the log may not be cut there."""
+        return min(self._waiting, default=None)

@@ -1,0 +1,50 @@
+"""Positions: the identity of a purge, given by the edge that accepted it. Never a moment.
+
+    0123456789abcdef.7-89abcdef.42
+    └─ edge id       └─ epoch   └─ sequence number
+
+Every start of an edge opens a new epoch (a count and something random), so that a restored disk cannot give out a
+number twice (PURGE rule 1).
+
+Not here: the apply index, which counts purges on one edge in the order they took effect there (`stamps.py`).
+Invariant: `parse_position(position.text) == position`.
+"""
+
+import re
+
+import msgspec
+
+from banish.errors import ClientError
+
+SEQUENCE_MAX = 2**63 - 1
+"""The largest number a log can hold."""
+
+_POSITION = re.compile(r"([0-9a-f]{16})\.((?:0|[1-9][0-9]{0,18})-[0-9a-f]{8})\.(0|[1-9][0-9]{0,18})")
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True):
+    """The `seq`-th record that `edge` issued in its `epoch`."""
+
+    edge: str
+    """16 hexadecimal digits, for the life of a data directory."""
+
+    epoch: str
+    """`N-hhhhhhhh`: the edge's N-th start, and 8 random hexadecimal digits."""
+
+    seq: int
+
+    @property
+    def text(self) -> str:
+        """The id that callers know a purge by."""
+        return f"{self.edge}.{self.epoch}.{self.seq}"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse_position(text: str) -> Position:
+    """The position that `text` names; raises ClientError if it is none."""
+    found = _POSITION.fullmatch(text)
+    if found is None or int(found[3]) > SEQUENCE_MAX:
+        raise ClientError(400, "not the id of a purge: it looks like 0123456789abcdef.1-89abcdef.1", close=False)
+    return Position(found[1], found[2], int(found[3]))
