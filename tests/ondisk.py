@@ -1,18 +1,21 @@
 """A disk store for tests: over the twin of the index, with files in a directory, and a table of stamps."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Barrier, Event
 
 from banish.purge.stamps import Finding, PurgeTable
 from banish.purge.targets import Target
-from banish.store.disk import DiskStore
+from banish.store.disk import RETRY_S, DiskStore
 from banish.store.files import BodyFiles
-from banish.store.index import Family, Index
+from banish.store.index import Batch, Family, Index
 from banish.store.records import StoredResponse
+from banish.store.shelf import WRITE_THREADS
 from banish.tables import Accounts
 from banish.testing.clock import FakeClock
-from banish.testing.index import MemoryIndex
+from banish.testing.index import MemoryIndex, disk_full
 from tests.stored import key_of
 
 NOW = 1e9 + 1.0
@@ -36,6 +39,7 @@ class Disk:
         self.unfiled: list[tuple[str, int]] = []
         self.log: list[tuple[int, tuple[Target, ...], tuple[Target, ...]]] = []
         self.undone: set[int] = set()
+        self.failing_opens = 0
         self._open()
 
     def _open(self) -> None:
@@ -64,6 +68,9 @@ class Disk:
 
     def reopened(self) -> Index:
         """The index, opened again."""
+        if self.failing_opens:
+            self.failing_opens -= 1
+            raise disk_full()
         self.index = self.twin.reopened()
         return self.index
 
@@ -111,6 +118,24 @@ class Disk:
                 return deleted
         raise AssertionError("the sweep does not come to an end")
 
+    def sweep_once(self) -> None:
+        """Sweep as far as it goes without waiting."""
+        self.store.sweep(1.0, self.clock.monotonic)
+
+    async def recover(self, *, advance_s: float = RETRY_S) -> None:
+        """Let some time pass after a failure, and have the index opened again if it is time."""
+        self.clock.advance(advance_s)
+        self.sweep_once()
+        await threads_idle(self)
+        self.sweep_once()
+
+    def overwrite(self, family: Family, value: bytes) -> None:
+        """Damage all rows of a family."""
+        batch = Batch()
+        for key in self.rows(family):
+            batch.put(family, key, value)
+        self.index.write(batch)
+
     def settle_floor(self) -> None:
         """Let the floor follow as far as it may, and forget the stamps."""
         floor = min(self.store.swept, self.table.index)
@@ -142,6 +167,49 @@ class Disk:
         self.files.close()
 
 
+@asynccontextmanager
+async def opened(directory: Path, *, budget_bytes: int = 1 << 24, index: Index | None = None) -> AsyncIterator[Disk]:
+    """A disk, closed in the end."""
+    disk = Disk(directory, budget_bytes=budget_bytes, index=index)
+    try:
+        yield disk
+    finally:
+        await disk.close()
+
+
+class GatedIndex(MemoryIndex):
+    """A twin whose reads on threads wait at a gate: `came` says that one is there, `open` lets it read and go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gated = False
+        self.came = Event()
+        self.open = Event()
+
+    def reopened(self) -> "GatedIndex":
+        index, plain = GatedIndex(), super().reopened()
+        index._tables, index._unsynced, index._synced = plain._tables, plain._unsynced, plain._synced
+        return index
+
+    def get_many(self, family: Family, keys: Sequence[bytes]) -> list[bytes | None]:
+        found = super().get_many(family, keys)
+        if self.gated and family is Family.OBJECTS:
+            self.came.set()
+            assert self.open.wait(30)
+            self.open.clear()
+        return found
+
+    async def arrived(self) -> None:
+        """Wait until a read has seen what it sees, and waits to go."""
+        assert await asyncio.to_thread(self.came.wait, 30)
+        self.came.clear()
+
+    def let_go(self, *, gated: bool = False) -> None:
+        """Let the read go; the next one waits too if `gated`."""
+        self.gated = gated
+        self.open.set()
+
+
 async def whole(record: StoredResponse) -> bytes:
     """All bytes of a record's body."""
     pieces = []
@@ -152,7 +220,8 @@ async def whole(record: StoredResponse) -> bytes:
 
 
 async def threads_idle(disk: Disk) -> None:
-    """Wait until the threads have done what they were told so far, two of them at most."""
-    shelf = disk.store._shelf
-    for _ in range(4):
-        await asyncio.gather(*[asyncio.wrap_future(shelf.threads.submit(int)) for _ in range(4)])
+    """Wait until the threads have done what they were told so far: all of them meet."""
+    meeting = Barrier(WRITE_THREADS)
+    threads = disk.store._shelf.threads
+    await asyncio.gather(*[asyncio.wrap_future(threads.submit(meeting.wait, 30)) for _ in range(WRITE_THREADS)])
+    await asyncio.sleep(0)

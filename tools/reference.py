@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 import typer
-from typer.core import TyperGroup, TyperOption
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 import banish
 from banish.caching.cache_status import Outcome
@@ -54,7 +54,8 @@ process: `process_resident_memory_bytes`, `process_cpu_seconds_total`, `process_
 
 COMMANDS = """# Commands
 
-Exit codes: 0 as it should be; 1 the answer is no; 2 cannot start, and something has to be changed first.
+Exit codes: 0 as it should be; 1 the answer is no; 2 cannot start or cannot ask, and something has to be changed first; 3
+waited in vain, and what was asked stands.
 """
 
 WORDS = """# Words
@@ -138,13 +139,23 @@ def commands() -> str:
     parts = [MADE, COMMANDS]
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
-    for name, command in group.commands.items():
+    for name, command in _commands(group):
         usage = " ".join([param.metavar or "" for param in command.params if param.param_type_name == "argument"])
         parts.append(f"\n## `banish {name}{f' {usage}' if usage else ''}`\n\n{inspect.cleandoc(command.help or '')}\n")
         options = [param for param in command.params if isinstance(param, TyperOption)]
         parts.append("\n| option | environment | |\n|---|---|---|\n" if options else "")
         parts += [_option_row(option) for option in options]
     return "".join(parts)
+
+
+def _commands(group: TyperGroup, above: str = "") -> Iterator[tuple[str, TyperCommand | TyperGroup]]:
+    """Each command with its full name, those of a group behind the group itself."""
+    for name, command in group.commands.items():
+        assert isinstance(command, TyperCommand | TyperGroup)
+        if isinstance(command, TyperCommand) or command.invoke_without_command:
+            yield above + name, command
+        if isinstance(command, TyperGroup):
+            yield from _commands(command, f"{above}{name} ")
 
 
 def _option_row(option: TyperOption) -> str:

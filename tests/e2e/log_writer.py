@@ -18,6 +18,7 @@ from tests.purgelogs import Issuer, tags
 from banish.clock import SystemClock
 from banish.errors import LogUnwritable
 from banish.purge.records import RecordKind
+from banish.store import logwriter
 from banish.store.identity import Identity
 from banish.store.log import PurgeLog
 from banish.tables import Accounts
@@ -68,6 +69,7 @@ async def work(log: PurgeLog, issuer: Issuer, draw: random.Random) -> None:
 
 def main() -> None:
     """Until killed."""
+    logwriter.IDLE_S = 0.0  # so that what is done when there is nothing to do is done too
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     directory, seed = Path(sys.argv[1]), int(sys.argv[2])
     identity = Identity.open(directory)

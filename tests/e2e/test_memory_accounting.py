@@ -90,7 +90,7 @@ class Reader:
 
 @pytest.fixture
 def edge(origin_url: str, tmp_path: Path) -> Iterator[EdgeProcess]:
-    flags = ["--set", "log.access=off", "--set", "memory.budget_bytes=1GiB"]
+    flags = ["--set", "log.access=off", "--set", "disk.budget_bytes=0", "--set", "memory.budget_bytes=1GiB"]
     with edge_process(tmp_path, "--origin", origin_url, *flags) as running:
         yield running
 
@@ -128,7 +128,7 @@ def test_stored_responses_weigh_what_they_are_said_to_weigh(edge: EdgeProcess, r
 
 def test_a_budget_bounds_the_process(origin_url: str, tmp_path: Path) -> None:
     budget = 16 << 20
-    flags = ["--set", "log.access=off", "--set", f"memory.budget_bytes={budget}"]
+    flags = ["--set", "log.access=off", "--set", "disk.budget_bytes=0", "--set", f"memory.budget_bytes={budget}"]
     with edge_process(tmp_path, "--origin", origin_url, *flags) as edge:
         reader = Reader(edge)
         reader.ask(range(WARM_UP), pipelined=PIPELINED)

@@ -195,12 +195,40 @@ def test_a_gigabyte_within_the_spool_budget_is_stored_and_hit(tmp_path: Path, or
             head, count, crc = fetch(edge, f"/stored/{GIB}")
             assert (count, crc) == (GIB, checksum(GIB))
             assert "; stored" in field(head, "cache-status")
-            edge.until_metric('banish_store_responses{tier="spool"}', 1)
+            edge.until_metric('banish_body_files_kept_total{how="linked"}', 1)
             head, count, crc = fetch(edge, f"/stored/{GIB}")
             assert (count, crc) == (GIB, checksum(GIB))
             assert "; hit" in field(head, "cache-status")
         assert origin.requests == 2  # the first was that of `edge_before`
-        assert edge.metrics()["banish_spool_bytes"] == GIB
+        assert edge.metrics()["banish_spool_bytes"] == 0
+
+
+def test_a_large_body_is_found_again_after_a_crash_and_sent_by_the_kernel(tmp_path: Path, origin: BlockOrigin) -> None:
+    size = 128 * MIB
+    with edge_before(origin, tmp_path) as edge:
+        fetch(edge, f"/stored/{size}")
+        edge.until_metric('banish_body_files_kept_total{how="linked"}', 1)
+    with edge_before(origin, tmp_path) as edge, bounded_memory(edge):
+        asked = origin.requests
+        head, count, crc = fetch(edge, f"/stored/{size}")
+        assert (count, crc) == (size, checksum(size))
+        assert "; hit" in field(head, "cache-status")
+        assert origin.requests == asked
+        assert edge.metrics()['banish_body_file_bytes_total{way="sendfile"}'] == size
+
+
+def test_clients_that_stop_reading_a_stored_body_cost_no_memory(tmp_path: Path, origin: BlockOrigin) -> None:
+    clients, size = 100, 32 * MIB
+    with edge_before(origin, tmp_path) as edge, contextlib.ExitStack() as stack:
+        fetch(edge, f"/stored/{size}")
+        edge.until_metric('banish_body_files_kept_total{how="linked"}', 1)
+        with bounded_memory(edge):
+            for _ in range(clients):
+                sock = stack.enter_context(socket.create_connection(edge.address, timeout=WAIT_S))
+                sock.sendall(f"GET /stored/{size} HTTP/1.1\r\nHost: site.example\r\n\r\n".encode())
+                assert "; hit" in field(read_head(sock)[0], "cache-status")
+            _, count, crc = fetch(edge, f"/stored/{size}")
+            assert (count, crc) == (size, checksum(size))
 
 
 def test_several_clients_share_one_large_fetch(tmp_path: Path, origin: BlockOrigin) -> None:

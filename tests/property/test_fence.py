@@ -99,7 +99,8 @@ class World:
         """Somebody purges."""
         if mode is Mode.HARD:
             self.model.purge()
-        self.edge.stamps.apply([self.edge.group() if by_group else self.edge.url()], mode)
+        targets = [self.edge.group() if by_group else self.edge.url()]
+        self.edge.stamps.apply(*((targets,) if mode is Mode.HARD else ((), targets)))
 
     # --- what must hold
 

@@ -8,10 +8,10 @@ back, swept, forgotten and evicted in which order is left to chance. The model d
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeVar
 
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from banish.purge.names import Names
 from banish.purge.stamps import PurgeTable
@@ -34,11 +34,8 @@ TARGETS: Sequence[Target] = (
     tag_target("", "u"),
     prefix_target(SITE, f"{HOST}/a"),
 )
-places = st.sampled_from(PLACES)
-variants = st.sampled_from("12")
-tags = st.sampled_from([(), ("t",), ("u",), ("t", "u")])
-some = st.integers(0, 99)
-"""Picks one of what is under way."""
+TAGS: Sequence[tuple[str, ...]] = ((), ("t",), ("u",), ("t", "u"))
+T = TypeVar("T")
 
 
 class Purges:
@@ -114,11 +111,24 @@ def stored_copy(record: StoredResponse) -> StoredResponse:
     return StoredResponse(record.meta, record.body, record.fence, record.fence)
 
 
-class Stored(RuleBasedStateMachine):
+class Numbers:
+    """Choices, all taken from one number."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+
+    def below(self, count: int) -> int:
+        self._left, choice = divmod(self._left, count)
+        return choice
+
+    def one(self, choices: Sequence[T]) -> T:
+        return choices[self.below(len(choices))]
+
+
+class World:
     """One edge's memory and what stands around it."""
 
-    @initialize(roomy=st.booleans(), over_disk=st.booleans())
-    def begin(self, roomy: bool, over_disk: bool) -> None:
+    def __init__(self, *, roomy: bool, over_disk: bool) -> None:
         self.table = PurgeTable()
         self.purges = Purges()
         self.roomy, self.over_disk = roomy, over_disk
@@ -137,64 +147,70 @@ class Stored(RuleBasedStateMachine):
         self.time_s = 0.0
         self.responses = 0
         self.newest: dict[VariantKey, StoredResponse] = {}
-        self.fetches: list[tuple[int, Callable[[int], None]]] = []
-        self.loads: list[tuple[str, int, list[StoredResponse]]] = []
+        self.fetches: list[Callable[[], None]] = []
+        self.loads: list[Callable[[], None]] = []
 
-    # --- storing
+    # --- what may happen: storing
 
-    @rule(place=places, variant=variants, tags=tags, size=st.sampled_from([500, 500, 500, 5000]))
-    def store_one(self, place: str, variant: str, tags: tuple[str, ...], size: int) -> None:
+    def store_one(self, numbers: Numbers) -> None:
         """A fetch begins and ends."""
-        new = self._response(place, variant, tags, self.table.index, b"x" * size)
-        self._check_outcome(self.store.put(new), new)
+        self.send(numbers)
+        self.fetches.pop()()
 
-    @rule(place=places, variant=variants, tags=tags)
-    def send(self, place: str, variant: str, tags: tuple[str, ...]) -> None:
+    def send(self, numbers: Numbers) -> None:
         """A fetch begins. What it brings is stored when it ends."""
+        fence = self.table.index
+        place, variant, tags = numbers.one(PLACES), numbers.one("12"), numbers.one(TAGS)
+        size = numbers.one([500, 500, 500, 5000])
 
-        def arrive(fence: int) -> None:
-            new = self._response(place, variant, tags, fence, b"x" * 500)
+        def arrive() -> None:
+            new = self._response(place, variant, tags, fence, b"x" * size)
             self._check_outcome(self.store.put(new), new)
 
-        self.fetches.append((self.table.index, arrive))
+        self.fetches.append(arrive)
 
-    @rule(place=places, at=some)
-    def validate(self, place: str, at: int) -> None:
-        """A fetch begins that will confirm a stored response."""
-        records = self.store.lookup(key_of(place))
-        if not records:
-            return
-        old = records[at % len(records)]
+    def validate(self, numbers: Numbers) -> None:
+        """A stored response is looked up, its origin asked about it later, and that confirms it later still."""
+        records = self.store.lookup(key_of(numbers.one(PLACES)))
+        if records:
+            old = numbers.one(records)
+            self.fetches.append(lambda: self.fetches.append(self._validation(old, self.table.index)))
 
-        def arrive(fence: int) -> None:
-            [variant] = [value for value in old.meta.selecting if value]
-            new = self._response(place, variant, old.meta.tags, fence, old.body)
+    def _validation(self, old: StoredResponse, fence: int) -> Callable[[], None]:
+        meta = old.meta
+        place = next(place for place in PLACES if key_of(place) == meta.key)
+        [variant] = [value for value in meta.selecting if value]
+
+        def arrive() -> None:
+            new = self._response(place, variant, meta.tags, fence, old.body)
             outcome = self.store.replace(old, new)
             if outcome is not PutOutcome.GONE:
                 assert not self.purges.dead(old.names, old.fence, fence), "a 304 revived what was purged"
                 self._check_outcome(outcome, new)
 
-        self.fetches.append((self.table.index, arrive))
+        return arrive
 
-    @precondition(lambda self: self.fetches)
-    @rule(at=some)
-    def end(self, at: int) -> None:
-        """A fetch ends."""
-        fence, arrive = self.fetches.pop(at % len(self.fetches))
-        arrive(fence)
+    def end(self, numbers: Numbers) -> None:
+        """A fetch goes on."""
+        if self.fetches:
+            self.fetches.pop(numbers.below(len(self.fetches)))()
+
+    def remove(self, numbers: Numbers) -> None:
+        """Its owner wants a stored response no more."""
+        records = self.store.lookup(key_of(numbers.one(PLACES)))
+        if records:
+            record = numbers.one(records)
+            assert self.store.remove(record)
+            self.disk.drop(record)
+            del self.newest[record.variant]
 
     def _response(
         self, place: str, variant: str, tags: tuple[str, ...], fence: int, body: bytes | Body
     ) -> StoredResponse:
         self.responses += 1
+        received_at = 1e9 + self.responses
         return stored_response(
-            place,
-            vary=("x",),
-            selecting=(variant,),
-            tags=tags,
-            fence=fence,
-            body=body,
-            received_at=1e9 + self.responses,
+            place, vary=("x",), selecting=(variant,), tags=tags, fence=fence, body=body, received_at=received_at
         )
 
     def _check_outcome(self, outcome: PutOutcome, new: StoredResponse) -> None:
@@ -202,50 +218,41 @@ class Stored(RuleBasedStateMachine):
         clean = not self.purges.dead(names, new.fence) and not self.purges.marks(names, new.fence)
         forgotten = new.fence < self.table.floor and new.fence < self.table.index
         assert (outcome in KEPT) is (clean and not forgotten)
-        assert self.over_disk or not self.roomy or outcome not in KEPT or outcome.stored
+        assert outcome.stored or not self.roomy or outcome not in KEPT
         if outcome.stored or (outcome in KEPT and self.over_disk):
             self.disk.put(stored_copy(new))
             self.newest[new.variant] = new
 
-    @rule(place=places, at=some)
-    def remove(self, place: str, at: int) -> None:
-        """Its owner wants it no more."""
-        records = self.store.lookup(key_of(place))
-        if records:
-            record = records[at % len(records)]
-            assert self.store.remove(record)
-            self.disk.drop(record)
-            del self.newest[record.variant]
-
     # --- reading back from disk
 
-    @precondition(lambda self: self.over_disk)
-    @rule(place=places)
-    def read(self, place: str) -> None:
-        """A look-up finds nothing that will do and asks the disk."""
-        key = key_of(place)
-        self.loads.append((key, self.disk.writes.get(key, 0), self.disk.read(key)))
+    def read(self, numbers: Numbers) -> None:
+        """A look-up finds nothing that will do and asks the disk. What is written until it answers makes that void."""
+        key = key_of(numbers.one(PLACES))
+        writes, records = self.disk.writes.get(key, 0), self.disk.read(key)
 
-    @precondition(lambda self: self.loads)
-    @rule(at=some)
-    def promote(self, at: int) -> None:
-        """The disk has answered. What was written meanwhile makes the answer void."""
-        key, writes, records = self.loads.pop(at % len(self.loads))
-        if writes == self.disk.writes.get(key, 0):
-            too_old = any(record.clean_at < self.table.floor for record in records)
-            assert self.store.promote(records) or too_old
+        def answer() -> None:
+            if writes == self.disk.writes.get(key, 0):
+                too_old = any(record.clean_at < self.table.floor for record in records)
+                assert self.store.promote(records) or too_old
+
+        if self.over_disk:
+            self.loads.append(answer)
+
+    def answer(self, numbers: Numbers) -> None:
+        """The disk answers."""
+        if self.loads:
+            self.loads.pop(numbers.below(len(self.loads)))()
 
     # --- purging
 
-    @rule(what=st.sampled_from(TARGETS))
-    def purge(self, what: Target) -> None:
+    def purge(self, numbers: Numbers) -> None:
         """Somebody purges."""
-        self._apply([what], [])
+        self._apply([numbers.one(TARGETS)], [])
 
-    @rule(batch=st.lists(st.sampled_from(TARGETS), min_size=1, max_size=3))
-    def purge_softly(self, batch: list[Target]) -> None:
-        """Somebody purges softly, or both ways at once."""
-        self._apply(batch[2:], batch[:2])
+    def purge_softly(self, numbers: Numbers) -> None:
+        """Somebody purges softly; in one batch of four something else hard."""
+        soft = [numbers.one(TARGETS), numbers.one(TARGETS)]
+        self._apply([numbers.one(TARGETS)] if numbers.below(4) == 0 else [], soft)
 
     def _apply(self, hard: list[Target], soft: list[Target]) -> None:
         index = self.table.apply(hard, soft)
@@ -254,11 +261,10 @@ class Stored(RuleBasedStateMachine):
         self.purges.made_at[index] = self.time_s
         self.floor.applied(index, self.time_s, soft=bool(soft))
 
-    @rule(at=some)
-    def undo(self, at: int) -> None:
+    def undo(self, numbers: Numbers) -> None:
         """Somebody takes back a soft purge within its window."""
         if undoable := self._undoable():
-            index = undoable[at % len(undoable)]
+            index = numbers.one(undoable)
             assert self.table.undo(index)
             self.purges.undone.add(index)
             self.store.undone(index)
@@ -267,70 +273,77 @@ class Stored(RuleBasedStateMachine):
         soft = {index for index, _ in self.purges.soft} - self.purges.undone
         return sorted(index for index in soft if self.time_s - self.purges.made_at[index] < UNDO_WINDOW_S)
 
-    @rule(looks=st.sampled_from([1, 2, 100_000]), seconds=st.sampled_from([0, 1, 3]))
-    def sweep(self, looks: int, seconds: int) -> None:
-        """Memory is swept for a while."""
-        self.time_s += seconds
-        clock = iter(range(10_000_000))
-        self.store.sweep(looks, lambda: float(next(clock)))
+    def sweep(self, numbers: Numbers) -> None:
+        """Memory is swept, for a while or to the end."""
+        self.time_s += numbers.one([0, 1, 3])
+        clock = iter(range(100_000))
+        self.store.sweep(numbers.one([1, 2, 100_000]), lambda: float(next(clock)))
         while self.floor.advance(self.time_s):
             pass
 
-    @rule()
-    def sweep_disk(self) -> None:
+    def sweep_disk(self, numbers: Numbers) -> None:
         """The disk is swept."""
         self.disk.sweep(min(self._undoable(), default=self.table.index + 1))
 
-    # --- what must hold
-
-    @rule(place=places, touched=st.booleans())
-    def look_up(self, place: str, touched: bool) -> None:
+    def look_up(self, numbers: Numbers) -> None:
         """A request comes."""
-        self._check(place)
-        if touched:
+        place = numbers.one(PLACES)
+        self.check_lookup(place)
+        if numbers.below(2):
             for record in self.store.lookup(key_of(place)):
                 self.store.touch(record)
 
-    def _check(self, place: str) -> None:
+    # --- what must hold
+
+    def check_lookup(self, place: str) -> None:
         found = self.store.lookup(key_of(place))
         for record in found:
-            marks = self.purges.marks(record.names, record.fence)
             assert not self.purges.dead(record.names, record.fence)
-            assert record.soft_at == min(marks, default=0)
+            assert record.soft_at == min(self.purges.marks(record.names, record.fence), default=0)
             assert record.meta.received_at == self.newest[record.variant].meta.received_at, "an old one came back"
         moments = [record.meta.received_at for record in found]
         assert moments == sorted(moments, reverse=True)
-        live = {variant for variant, record in self._live() if record.meta.key == key_of(place)}
-        if self.roomy:
-            assert {record.variant for record in found} == live
-        elif self.over_disk and found:
-            newer = {v for v in live if self.newest[v].meta.received_at > moments[-1]}
-            assert newer < {record.variant for record in found}, "an older one hides a newer one on disk"
-
-    def _live(self) -> list[tuple[VariantKey, StoredResponse]]:
-        return [
-            (variant, record)
+        live = {
+            variant: record.meta.received_at
             for variant, record in self.newest.items()
-            if not self.purges.dead(record.names, record.fence)
-        ]
+            if record.meta.key == key_of(place) and not self.purges.dead(record.names, record.fence)
+        }
+        variants = {record.variant for record in found}
+        if self.roomy:
+            assert variants == live.keys()
+        elif self.over_disk and found:
+            newer = {variant for variant, moment in live.items() if moment > moments[-1]}
+            assert newer < variants, "an older one hides a newer one on disk"
 
-    @invariant()
-    def what_is_swept_is_swept(self) -> None:
-        """The floor relies on it."""
-        for record in self.store.walk():
+    def check_all(self) -> None:
+        """What the floor relies on: that what is swept is; and that every record is in one slice and one queue."""
+        records = list(self.store.walk())
+        for record in records:
             assert not self.purges.dead(record.names, record.fence, self.store.swept)
             assert record.soft_at not in self.purges.undone or record.soft_at > self.store.swept
-
-    @invariant()
-    def the_accounts_are_true(self) -> None:
-        """Every record is in one slice and one queue, and within the budget."""
-        assert len(self.store) == len(list(self.store.walk()))
+        assert len(self.store) == len(records)
         assert self.roomy or self.store.memory_bytes <= 4500
 
-    def teardown(self) -> None:
-        if hasattr(self, "store"):
-            for place in PLACES:
-                self._check(place)
+
+STORING = (World.store_one,) * 4 + (World.send, World.validate, World.end, World.end, World.remove)
+READING = (World.read, World.answer, World.answer)
+PURGING = (World.purge, World.purge_softly, World.purge_softly, World.undo, World.undo)
+SWEEPING = (World.sweep, World.sweep, World.sweep_disk)
+Step = Callable[[World, Numbers], None]
+steps = st.tuples(
+    st.sampled_from((World.look_up, World.look_up, *STORING, *READING, *PURGING, *SWEEPING)), st.integers(0, 9999)
+)
 
 
-test_a_store_keeps_what_it_promises: Any = Stored.TestCase
+@settings(max_examples=250)
+@given(st.booleans(), st.booleans(), st.lists(steps, min_size=40, max_size=80))
+def test_any_interleaving(roomy: bool, over_disk: bool, plan: list[tuple[Step, int]]) -> None:
+    world = World(roomy=roomy, over_disk=over_disk)
+    for step, number in plan:
+        step(world, Numbers(number))
+        world.check_all()
+    for place in PLACES:
+        world.check_lookup(place)
+    world.store.sweep(1.0, lambda: 0.0)
+    assert world.store.swept == world.table.index
+    world.check_all()

@@ -391,7 +391,7 @@ def test_bodies_are_never_unpacked(play: Play) -> None:
         for _ in range(3):
             response = await stage.get("/a")
             assert (response.body, response["content-encoding"]) == (bomb, "gzip")
-        assert stage.edge.store.memory_bytes < 100_000
+        assert stage.edge.store.memory.memory_bytes < 100_000
 
     play(scene)
 
@@ -446,7 +446,7 @@ def test_urls_without_end_stay_within_the_budget(play: Play) -> None:
         async with stage.client() as client:
             for at in range(1500):
                 assert (await client.get(f"/a?{at}")).status == 200
-        assert stage.edge.store.memory_bytes <= 1 << 20
+        assert stage.edge.store.memory.memory_bytes <= 1 << 20
         assert len(stage.edge.store) < 1500
 
     play(scene, memory=Memory(budget_bytes=1 << 20, spool_bytes=0))

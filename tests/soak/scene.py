@@ -11,6 +11,7 @@ import dataclasses
 import gc
 import itertools
 import random
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,11 +24,14 @@ from structlog.processors import format_exc_info
 
 from banish.caching.policy import CachePolicy
 from banish.edge.config import Config, Memory
+from banish.edge.config import Purge as PurgeSettings
+from banish.edge.receipts import Caller, Purge, PurgeRequest
 from banish.errors import BanishError
 from banish.proxy.hot import Choice
 from banish.proxy.serve import Edge
+from banish.purge.given import Given
 from banish.purge.stamps import Mode
-from banish.purge.targets import group_target, url_target
+from banish.purge.targets import Kind, group_target, url_target
 from banish.store.memory import ENTRY_OVERHEAD_BYTES
 from tests.soak.clients import Habits, Visitor, draw_visit
 from tests.soak.origin import Faults, SoakOrigin
@@ -69,7 +73,9 @@ class Run:
     stamp_age_s: float
     faults: Faults
     habits: Habits
+    on_disk: bool
     world: World = field(init=False)
+    purging: list[asyncio.Future[Purge]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.world = World(self.seed)
@@ -106,6 +112,7 @@ def draw_run(seed: int, *, clients: int | None = None, visits: int | None = None
         draw.choice([0.0, 0.5, 5.0, 60.0]),
         faults,
         habits,
+        draw.random() < 0.6,
     )
 
 
@@ -136,7 +143,6 @@ def soak(run: Run, *, loop: str = "uvloop") -> World:
 @contextlib.asynccontextmanager
 async def _edge(run: Run, config: Config) -> AsyncIterator[Edge]:
     edge = Edge(config, run.world.clock)
-    edge.store._sweeper._stamp_age_min_s = run.stamp_age_s
     with mock.patch("banish.proxy.serve.freeze"):  # collects and freezes the heap: not once a run
         await edge.start()
     broken = edge._front.broken
@@ -154,8 +160,16 @@ async def _edge(run: Run, config: Config) -> AsyncIterator[Edge]:
 
 async def _play(run: Run) -> None:
     world = run.world
+    with contextlib.ExitStack() as scratch:
+        await _play_in(run, scratch)
+
+
+async def _play_in(run: Run, scratch: contextlib.ExitStack) -> None:
+    world = run.world
     async with SoakOrigin(world, run.faults) as origin:
-        config = configuration(origin.url, memory=run.memory)
+        purge = PurgeSettings(stamp_min_age_s=run.stamp_age_s, undo_window_s=run.stamp_age_s)
+        data = scratch.enter_context(tempfile.TemporaryDirectory()) if run.on_disk else None
+        config = configuration(origin.url, memory=run.memory, purge=purge, data=data)
         async with _edge(run, config) as edge:
             visitors = [_visitor(run, edge, f"client {number}") for number in range(run.clients)]
             hand = asyncio.ensure_future(_hand(run, edge, config))
@@ -167,6 +181,7 @@ async def _play(run: Run) -> None:
             finally:
                 hand.cancel()
                 await asyncio.gather(hand, return_exceptions=True)
+            await asyncio.gather(*run.purging)
             await _left_over(world, edge)
 
 
@@ -196,15 +211,18 @@ def _happen(run: Run, edge: Edge, config: Config, draw: random.Random) -> None:
         case "purge" | "soft":
             mode = Mode.HARD if kind == "purge" else Mode.SOFT
             moved = world.move([path])
-            targets = [url_target(site, f"http://{HOST}{path}")]
-            edge.stamps.apply(*((targets,) if mode is Mode.HARD else ((), targets)))
+            if mode is Mode.HARD:
+                edge.purger.invalidate([url_target(site, f"http://{HOST}{path}")])
+            else:
+                asked = PurgeRequest(targets=(Given(Kind.URL, f"http://{HOST}{path}"),), mode=Mode.SOFT)
+                run.purging.append(asyncio.ensure_future(edge.purger.purge(asked, Caller("hand", "192.0.2.9"))))
             world.note(path, "hand", f"{mode} purge: {moved}, index {edge.stamps.index}")
             if mode is Mode.HARD:
                 world.require(moved)
             edge._sweep_wanted.set()
         case "group":
             moved = world.move(in_group(group))
-            edge.stamps.apply([group_target(site, f"http://{HOST}", group)])
+            edge.purger.invalidate([group_target(site, f"http://{HOST}", group)])
             world.note(None, "hand", f"purges group {group}: {moved}, index {edge.stamps.index}")
             world.require(moved)
         case "move":
@@ -252,7 +270,7 @@ def _connections(edge: Edge) -> list[dict[str, Any]]:
 
 def _left(edge: Edge) -> dict[str, float]:
     """What is left over, by name: how much."""
-    records = list(edge.store.walk())
+    records = list(edge.store.memory.walk())
     stored_bytes = sum({id(record.body): record.body.spool_bytes for record in records}.values())
     found = {
         "fetches": len(edge._fetcher._running),
@@ -268,14 +286,14 @@ def _left(edge: Edge) -> dict[str, float]:
 
 def _check_books(world: World, edge: Edge) -> None:
     """The store's books are right, and the hot table leads nowhere else."""
-    records = list(edge.store.walk())
-    for name, tier in (("memory", edge.store._in_memory), ("spool", edge.store._in_spool)):
-        held = [record for record in records if edge.store._tier(record) is tier]
+    records = list(edge.store.memory.walk())
+    for name, tier in (("memory", edge.store.memory._in_memory), ("spool", edge.store.memory._in_spool)):
+        held = [record for record in records if edge.store.memory._tier(record) is tier]
         weights = [record.memory_bytes() + record.body.spool_bytes + ENTRY_OVERHEAD_BYTES for record in held]
         if sum(weights) != tier.used or len(held) != len(tier):
             world.problem(None, f"{name}: {len(tier)} records of {tier.used} bytes, but held {weights}")
     for response in edge.hot._responses.values():
-        if response.record not in edge.store:
+        if response.record not in edge.store.memory:
             world.problem(None, f"the hot table knows {response.record.meta.key}, which is not stored")
     for lane in edge.hot.lanes():
         for place, found in lane.routes.items():

@@ -76,7 +76,7 @@ class Access(NamedTuple):
 
 def admit(admin: Admin, request: Request) -> Access:
     """The caller of a request. Raises ClientError: 401 without a token that is known, 403, 421."""
-    source = request.client.host if request.client is not None else ""
+    source = _source(request)
     if not admin.guarded:
         if not _is_own_name(request.headers.get("host", "")):
             raise ClientError(421, "call it localhost")
@@ -96,6 +96,12 @@ def admit(admin: Admin, request: Request) -> Access:
     return found
 
 
+def _source(request: Request) -> str:
+    """The caller's address. It may come from a field that anybody can write, so nothing else is taken for one."""
+    host = request.client.host if request.client is not None else ""
+    return host if _is_address(host) else ""
+
+
 def _presented(request: Request) -> str:
     """The digest of the token that the request carries; of nothing if it carries none."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -105,10 +111,12 @@ def _presented(request: Request) -> str:
 
 def _is_own_name(host: str) -> bool:
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-    if name.lower() == "localhost":
-        return True
+    return name.lower() == "localhost" or _is_address(name.strip("[]"))
+
+
+def _is_address(text: str) -> bool:
     try:
-        ip_address(name.strip("[]"))
+        ip_address(text)
     except ValueError:
         return False
     return True

@@ -8,7 +8,7 @@ Not here: who may call (`access.py`).
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
@@ -64,7 +64,7 @@ class Endpoint:
     query: tuple[Parameter, ...] = ()
     headers: tuple[Parameter, ...] = ()
     body: type | None = None
-    refuses: tuple[int, ...] = field(default=())
+    refuses: tuple[int, ...] = ()
 
     @property
     def sample(self) -> str:

@@ -177,8 +177,8 @@ def read_form(data: bytes) -> PurgeForm:
         raise ClientError(400, f"the body is not a purge: {error}") from error
 
 
-def asked(form: PurgeForm, *, key: str, now: float) -> PurgeRequest:
-    """What the purge service is asked. Raises ClientError(400)."""
+def asked(form: PurgeForm, *, key: str, now: float, body: bytes = b"") -> PurgeRequest:
+    """What the purge service is asked, `form` having been read from `body`. Raises ClientError(400)."""
     top = {name: value for name, value in msgspec.to_builtins(form).items() if name in _TARGET_FIELDS}
     if form.targets is UNSET:
         items = [top]
@@ -193,6 +193,7 @@ def asked(form: PurgeForm, *, key: str, now: float) -> PurgeRequest:
         reason=form.reason,
         at=moment(form.at, now, "at") if form.at is not None else None,
         key=key,
+        body=body,
     )
 
 

@@ -19,6 +19,11 @@ from banish.edge.progress import WAITERS_MAX
 CONNECTIONS_MAX = WAITERS_MAX + 256
 """Past it 503. More than may wait in long polls: those who scrape metrics or ask for health get in beside them."""
 
+PROXIES = ["127.0.0.1", "::1"]
+"""Who may say in X-Forwarded-For for whom it asks: what ends TLS in front of this listener. It is for the history
+alone; nobody is let in because of an address.
+"""
+
 STOP_S = 2
 """How long answers under way may take to end when the edge stops."""
 
@@ -40,6 +45,8 @@ class AdminServer:
             access_log=False,
             server_header=False,
             limit_concurrency=CONNECTIONS_MAX,
+            proxy_headers=True,
+            forwarded_allow_ips=PROXIES,
             timeout_graceful_shutdown=STOP_S,
         )
         self._server = _Server(config)

@@ -24,6 +24,9 @@ AGAIN_MAX = 3
 
 AGAIN_AFTER_S = 0.3
 
+PIECE_BYTES = 64 * 1024
+"""What of a long answer is read at once."""
+
 Query = Sequence[tuple[str, str]]
 
 
@@ -84,7 +87,7 @@ class Api:
         """The lines of a long answer, as they come. Raises CannotAsk, also if it ends early."""
         try:
             with self._open("GET", path, query, None, None, ASK_S) as response:
-                yield from response
+                yield from _lines(response)
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise self._failure(error) from error
 
@@ -111,6 +114,16 @@ class Api:
         if isinstance(why, ConnectionRefusedError) or not _is_break(error, why):
             return CannotAsk(f"no edge answers on {self.admin} ({why}); is that its --admin?")
         return Broken(f"the answer of {self.admin} broke off ({why or type(why).__name__})")
+
+
+def _lines(response: Any) -> Iterator[bytes]:
+    """The lines of an answer. Read in pieces: the iteration of http.client takes a broken answer for a whole one."""
+    rest = b""
+    while piece := response.read(PIECE_BYTES):
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from [line + b"\n" for line in lines]
+    if rest:
+        yield rest
 
 
 def _is_break(error: Exception, why: object) -> bool:

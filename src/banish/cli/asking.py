@@ -29,7 +29,7 @@ TokenOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 ReasonOption = Annotated[str, typer.Option(metavar="TEXT", help="For the history.")]
-WaitOption = Annotated[bool, typer.Option("--wait", help="Until all that it matched is gone.")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until all that it matched is gone.")]
 TimeoutOption = Annotated[str, typer.Option(metavar="TIME", help="How long to wait, as in 90s or 5m.")]
 
 WAIT = "5m"

@@ -9,10 +9,11 @@ import resource
 
 import structlog
 
+from banish.admin.server import CONNECTIONS_MAX
 from banish.edge.config import Config
 
 OTHER_FILES = 256
-"""For all that is not a connection: listeners, the admin listener's connections, logs, spool files."""
+"""For all that is not a connection: listeners, logs, spool files, files of the store."""
 
 log = structlog.get_logger(__name__)
 
@@ -35,4 +36,5 @@ def raise_limit(config: Config) -> None:
 def files_wanted(config: Config) -> int:
     """Files that may be open at once: every client's connection and every one to an origin."""
     to_origins = sum(site.origin_limits.connections_max * len(site.origin) for site in config.sites)
-    return config.limits.connections + to_origins + OTHER_FILES
+    to_admin = CONNECTIONS_MAX if config.admin.listen != "off" else 0
+    return config.limits.connections + to_origins + to_admin + OTHER_FILES

@@ -20,6 +20,7 @@ import structlog
 import uvloop
 
 from banish.admin.app import make_app
+from banish.admin.polls import Polls
 from banish.admin.server import AdminServer
 from banish.cli.descriptors import raise_limit
 from banish.edge.config import Admin, Config, in_force, needs_restart
@@ -76,7 +77,8 @@ async def _admin(edge: Edge, listening: socket.socket | None) -> AsyncIterator[N
     if listening is None:
         yield
         return
-    server = AdminServer(make_app(edge), listening)
+    polls = Polls()
+    server = AdminServer(make_app(edge, polls), listening, ending=polls.end)
     await server.start()
     try:
         yield

@@ -66,6 +66,7 @@ def meaning(purge: dict[str, Any]) -> str:
 
 
 def _rows(purge: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    state = purge["state"]
     yield "id", purge["id"]
     yield "mode", purge["mode"]
     if purge["sites"]:
@@ -85,6 +86,8 @@ def _rows(purge: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield label.replace("_", " "), purge[label]
     for text in purge.get("widened", ()):
         yield "widened", text
+    if state == "scheduled" or (state == "applied" and purge["kind"] == "purge" and purge["mode"] == "soft"):
+        yield "undo", f"banish purges undo {purge['id']}"
 
 
 def _count(target: dict[str, Any]) -> str:

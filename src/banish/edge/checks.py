@@ -149,6 +149,8 @@ def _check_tokens(config: "Config") -> Found:
         for site in token.sites:
             if site != "*" and site not in names:
                 yield (*path, "sites"), f'"{site}" is no site here', f'sites: {", ".join(names)}; or "*"'
+        if token.name in ("admin", "local"):
+            yield (*path, "name"), f'"{token.name}" is what the history calls holders of no named token', "another name"
         if token.name in [other.name for other in config.admin.tokens[:at]]:
             yield (*path, "name"), f'"{token.name}" is named twice', "the history of purges tells holders apart by it"
     for path, digest in digests:

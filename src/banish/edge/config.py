@@ -75,7 +75,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     sha256: Annotated[str, Meta(extra={"secret": True})]
     """SHA-256 of the token, in hex: `printf %s TOKEN | sha256sum`."""
     sites: Annotated[tuple[str, ...], _SOME] = ("*",)
-    """Names of the sites it may purge; `*` for all."""
+    """Names of the sites it may purge and look at; `*` for all."""
     rights: tuple[Literal["read", "purge"], ...] = ("read", "purge")
     """What it may do. purge: purge, undo, and follow its own purges. read: everything that only looks."""
 

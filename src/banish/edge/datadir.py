@@ -122,7 +122,8 @@ def _begin(purges: PurgeLog, disk: DiskStore | None, table: PurgeTable, accounts
     table.begin(start, disk.floor if disk is not None and why is None else start)
     if disk is not None:
         if why is not None:
-            log.warning("the store is emptied", why=why)
+            if why != "new":
+                log.warning("the store is emptied: it cannot be believed", why=why)
             emptied.add(why)
             disk.empty()
             disk.persist_floor(start)

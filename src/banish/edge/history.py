@@ -12,7 +12,8 @@ order in which they took effect here.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import msgspec
 import structlog
@@ -34,8 +35,14 @@ PAGE_MAX = 1000
 SCANNED_MAX = 10_000
 """Entries that one listing looks at. A filter that few pass gets what was found so far, and a place to go on."""
 
-READ_AT_ONCE = 500
-"""Entries read from the log in one go: a few milliseconds of a thread."""
+SCANNED_BYTES_MAX = 8 * 1024 * 1024
+"""Bytes of records that it looks at."""
+
+READ_AT_ONCE = 100
+"""Entries read from the log in one go: about a millisecond of a thread."""
+
+STEP_BYTES = 32 * 1024
+"""Bytes of records read between two turns of the event loop: less than a millisecond's work."""
 
 LOOK_S = 0.25
 """How often counts that grow are looked at for one who waits for a change of them."""
@@ -98,10 +105,20 @@ class History:
         while True:
             with self._progress.watch(*watched) as changed:
                 state, watched = await self._state(id, sites)
-                left_s = until - loop.time()
-                if left_s <= 0 or self._answers(state, wait, after):
+                while not self._answers(state, wait, after):
+                    left_s = until - loop.time()
+                    if left_s <= 0:
+                        return state
+                    await asyncio.wait((changed,), timeout=left_s if after is None else min(left_s, LOOK_S))
+                    if changed.done() or self._grew(watched, state):
+                        break
+                else:
                     return state
-                await asyncio.wait((changed,), timeout=left_s if after is None else min(left_s, LOOK_S))
+
+    def _grew(self, watched: tuple[int, ...], state: PurgeState) -> bool:
+        """Whether more was matched since that state was told."""
+        followed = self._progress.find(watched[-1])
+        return followed is not None and followed.counts.matched != state.matched
 
     @staticmethod
     def _answers(state: PurgeState, wait: Wait | None, after: str | None) -> bool:
@@ -134,78 +151,64 @@ class History:
 
     async def page(self, filters: Filters, *, limit: int, before: str | None) -> Page:
         """The newest entries that pass, older than `before`. Raises ClientError 400."""
-        if before is not None and not before.isdecimal():
+        if before is not None and not (before.isascii() and before.isdecimal() and len(before) < 20):
             raise ClientError(400, "`before` is what an earlier page gave to go on with", close=False)
-        limit = max(1, min(limit, PAGE_MAX))
-        place = None if before is None else int(before)
-        cursor = self.cursor(self._log.committed)
-        found: list[Purge] = []
-        scanned = 0
-        while len(found) < limit and scanned < SCANNED_MAX:
-            entries = await self._read(filters, before=place, newest_first=True)
-            scanned += len(entries)
-            for entry in entries:
-                place = entry.index
-                record = read_record(entry)
-                if _passes(record, filters):
-                    found.append((await self._told(entry, record))[0])
-                    if len(found) == limit:
-                        break
-            else:
-                if len(entries) < READ_AT_ONCE:
-                    return Page(purges=tuple(found), cursor=cursor)
-        return Page(purges=tuple(found), before=str(place), cursor=cursor)
+        committed = self._log.committed
+        newest = committed + 1 if before is None else int(before)
+        found, place = await self._collect(filters, limit, before=newest, newest_first=True)
+        return Page(purges=tuple(found), before=None if place is None else str(place), cursor=self.cursor(committed))
 
     async def feed(self, after: str | None, *, wait_s: float, limit: int, filters: Filters) -> Feed:
         """What was made durable behind the cursor `after` (None: since the log begins), waiting up to `wait_s` for the
         first. Raises ClientError 410 if that cannot be told without a gap.
         """
-        place = self._log.cut if after is None else self._place(after)
-        limit = max(1, min(limit, PAGE_MAX))
-        feed = await self._news(place, limit, filters)
+        feed = await self._news(self._log.cut if after is None else self._place(after), limit, filters)
         if feed.purges or wait_s <= 0:
             return feed
-        with self._progress.place():
-            until = asyncio.get_running_loop().time() + wait_s
-            try:
-                async with asyncio.timeout_at(until):
-                    while not feed.purges:
-                        place = self._place(feed.cursor)
-                        await self._log.committed_past(place)
-                        feed = await self._news(place, limit, filters)
-            except TimeoutError:
-                pass
-            return feed
+        with self._progress.place(), contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                while not feed.purges:
+                    place = self._place(feed.cursor)
+                    await self._log.committed_past(place)
+                    feed = await self._news(place, limit, filters)
+        return feed
 
     async def _news(self, place: int, limit: int, filters: Filters) -> Feed:
-        committed = self._log.committed  # what is read below holds all up to here, and maybe more
+        committed = self._log.committed  # a reader may find more, of which the loop has not been told
+        found, last = await self._collect(filters, limit, after=place, before=committed + 1)
+        return Feed(purges=tuple(found), cursor=self.cursor(max(place, committed) if last is None else last))
+
+    async def _collect(
+        self, filters: Filters, limit: int, *, after: int = 0, before: int, newest_first: bool = False
+    ) -> tuple[list[Purge], int | None]:
+        """Entries in (after, before) that pass, and the last one looked at; None if there is no more."""
+        limit = max(1, min(limit, PAGE_MAX))
         found: list[Purge] = []
-        scanned = 0
-        while len(found) < limit and scanned < SCANNED_MAX:
-            entries = await self._read(filters, after=place)
-            if place < self._log.cut:
+        scanned = scanned_bytes = 0
+        while True:
+            entries = await self._read(filters, after=after, before=before, newest_first=newest_first)
+            if not newest_first and after < self._log.cut:
                 raise _gone("it goes back further than the log does")
-            scanned += len(entries)
-            for entry in entries:
-                place = entry.index
-                record = read_record(entry)
+            async for entry, record in _read_records(entries):
+                if newest_first:
+                    before = entry.index
+                else:
+                    after = entry.index
+                scanned += 1
+                scanned_bytes += len(entry.record)
                 if _passes(record, filters):
                     found.append((await self._told(entry, record))[0])
-                    if len(found) == limit:
-                        break
-            else:
-                if len(entries) < READ_AT_ONCE:
-                    place = max(place, committed)
-                    break
-        return Feed(purges=tuple(found), cursor=self.cursor(place))
+                if len(found) == limit or scanned >= SCANNED_MAX or scanned_bytes >= SCANNED_BYTES_MAX:
+                    return found, entry.index
+            if len(entries) < READ_AT_ONCE:
+                return found, None
 
     async def export(self, filters: Filters) -> AsyncIterator[tuple[Purge, bytes]]:
         """Every entry that passes, oldest first, each with its signed record."""
         place = 0
         while entries := await self._read(filters, after=place):
-            for entry in entries:
+            async for entry, record in _read_records(entries):
                 place = entry.index
-                record = read_record(entry)
                 if _passes(record, filters):
                     yield (await self._told(entry, record))[0], entry.record
 
@@ -276,6 +279,9 @@ class History:
                 return Stage.APPLIED
         if follower is not None:
             return Stage.UNDONE
+        followed = self._progress.find(entry.index)
+        if followed is not None:  # while its counts grow it is not through, whatever the store says
+            return Stage.APPLIED if followed.swept_at is None else Stage.SWEPT
         return Stage.SWEPT if entry.swept_at is not None or self._has_swept(entry.index) else Stage.APPLIED
 
     def _counts(self, entry: Entry) -> tuple[Counts, float | None]:
@@ -289,6 +295,17 @@ class History:
 
 
 _NOTHING = Counts(targets=None)
+
+
+async def _read_records(entries: Iterable[Entry]) -> AsyncIterator[tuple[Entry, Record]]:
+    """Entries with their records, in short steps."""
+    n_bytes = 0
+    for entry in entries:
+        yield entry, read_record(entry)
+        n_bytes += len(entry.record)
+        if n_bytes >= STEP_BYTES:
+            n_bytes = 0
+            await asyncio.sleep(0)
 
 
 def read_record(entry: Entry) -> Record:

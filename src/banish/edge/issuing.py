@@ -18,6 +18,7 @@ and store, unless `passing` is True.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -27,7 +28,7 @@ import structlog
 from banish.caching.policy import CachePolicy
 from banish.clock import Clock
 from banish.edge.datadir import INDEX_BLOCK
-from banish.errors import ClientError, LimitExceeded
+from banish.errors import ClientError, LimitExceeded, LogUnwritable
 from banish.http.targets import Target as UrlTarget
 from banish.purge.given import Given, canonical
 from banish.purge.positions import Position
@@ -196,11 +197,12 @@ class Issuer:
         self._store_reserved = upto
 
     async def open(self) -> None:
-        """Begin this start's epoch in the log, and with it the service. Raises LogUnwritable."""
+        """Begin this start's epoch in the log, and with it the service: at once, or when the log can be written."""
         last = self._log.last
         opening = self.issue(RecordKind.OPEN, about="" if last is None else last.position.text)
-        await opening.durable
         self._opened = True
+        with contextlib.suppress(LogUnwritable):  # the log writes it later, and then says that it can be written
+            await opening.durable
         self.look_around()
 
     # --- the step
@@ -302,11 +304,11 @@ class Issuer:
 
     # --- whether it can be done
 
-    def check_room(self) -> None:
-        """Raises ClientError (503) if no purge can be taken now."""
+    def check_room(self, also: int = 0) -> None:
+        """Raises ClientError (503) if no purge can be taken now. `also`: how many wait that are not issued yet."""
         if self.passing:
             raise ClientError(503, "purges cannot be made durable now: the log cannot be written", close=False)
-        if self._pending >= PENDING_MAX or self._pending_bytes >= PENDING_BYTES_MAX:
+        if self._pending + also >= PENDING_MAX or self._pending_bytes >= PENDING_BYTES_MAX:
             raise LimitExceeded(503, "PENDING_MAX", "too many purges wait to be made durable: try again in a moment")
 
     @property

@@ -124,7 +124,7 @@ class Purger:
         self._schedules = Schedules(accounts)
         self._undoable = Undoable(store.release_soft, accounts)
         self._progress = Progress(accounts)
-        self._history = History(log, self._progress, has_swept=store.has_swept)
+        self._history = History(log, self._progress, has_swept=self._has_swept)
         self._keyed: dict[tuple[str, str], _Keyed] = {}
         self._undoing: dict[int, Issued] = {}
         self._wake = asyncio.Event()
@@ -151,7 +151,7 @@ class Purger:
         log.info("purges recovered", index=self._table.index, floor=floor, **found)
 
     async def start(self) -> None:
-        """Open this start's epoch in the log, and with it the service. Raises LogUnwritable."""
+        """Open this start's epoch in the log, and with it the service: at once, or when the log can be written."""
         self._log.on_change = self._log_changed
         await self._issuer.open()
 
@@ -198,7 +198,7 @@ class Purger:
 
     def _begin_keyed(self, asked: PurgeRequest, caller: Caller, sites: tuple[str, ...], request: bytes) -> _Keyed:
         """Begin to accept, in a task that its callers may leave."""
-        self._issuer.check_room()
+        self._issuer.check_room(also=len(self._keyed))
         place = (caller.name, asked.key)
         answer = asyncio.get_running_loop().create_task(self._find_or_accept(asked, caller, sites, request))
         keyed = self._keyed[place] = _Keyed(request, answer)
@@ -401,11 +401,14 @@ class Purger:
     def swept(self) -> None:
         """The store has swept something: end what is through."""
         now = self._clock.now()
-        finished = self._progress.finish(self._store.has_swept, now)
+        finished = self._progress.finish(self._has_swept, now)
         for followed in finished:
             self._log.mark_swept(followed.index, now, msgspec.json.encode(followed.counts))
         if len(finished) == FINISHED_AT_ONCE:
             asyncio.get_running_loop().call_soon(self.swept)
+
+    def _has_swept(self, index: int) -> bool:
+        return index <= self._table.floor or self._store.has_swept(index)
 
     # --- looking after things
 

@@ -58,16 +58,11 @@ def group_values(text: str) -> tuple[str, ...]:
 
 
 def tag_values(text: str) -> tuple[str, ...]:
-    """The tags that `text` means: fields are read as Latin-1, and origins write either that or UTF-8."""
+    """The tags that `text` means. Fields are read as Latin-1, and origins write that or UTF-8; hooks write text."""
     tag = text.strip()
     if not tag:
         raise ValueError("a tag is not empty")
-    if tag.isascii():
-        return (tag,)
-    values = [tag.encode().decode("latin-1")]
-    if all(char <= "\xff" for char in tag):
-        values.append(tag)
-    return tuple(values)
+    return (tag,) if tag.isascii() else (tag.encode().decode("latin-1"), tag)
 
 
 def globs(text: str) -> tuple[str, ...]:

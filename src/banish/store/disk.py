@@ -53,8 +53,9 @@ from banish.store.sweeper import SweepProgress
 from banish.store.upkeep import Step, Upkeep
 from banish.tables import Accounts, Metric
 
-RETRY_S = 10.0
-"""How long a failed index is left alone before it is opened again."""
+RETRY_S = 30.0
+"""How long a failed index is left alone before it is opened again: opening holds everything up, for some tenths of a
+second after a failure."""
 
 EXPIRY_EVERY_S = 1.0
 """How often the disk is asked for what is of no more use."""

@@ -21,7 +21,7 @@ from banish.errors import StoreError
 from banish.purge.stamps import PurgeTable, Verdict
 from banish.store.bodies import Body
 from banish.store.disksweep import DiskSweep
-from banish.store.edits import Edit, Place, superseded, weight
+from banish.store.edits import Edit, Place, same_variant, superseded, weight
 from banish.store.files import StoredFile
 from banish.store.memory import VARIANTS_MAX
 from banish.store.records import StoredResponse
@@ -214,8 +214,13 @@ class DiskWrites:
         rows = edit.variants(place)
         if record.serial and any(row.serial == record.serial for row in rows):
             return DiskOutcome.STORED
-        self._drop(edit, place, rows if self.hidden(record.meta.key) else superseded(rows, record.meta))
         row = msgspec.structs.replace(row, serial=self._shelf.serial())
+        if self.hidden(record.meta.key):
+            self._drop(edit, place, rows)
+        elif outcome is DiskOutcome.STORED and small is not None:
+            self._drop(edit, place, [old for old in rows if same_variant(old, record.meta)])
+        else:
+            self._drop(edit, place, superseded(rows, record.meta))
         if outcome is DiskOutcome.STORED and small is not None:
             edit.put(place, row, small)
             self._drop(edit, place, edit.variants(place)[VARIANTS_MAX:])
@@ -246,7 +251,7 @@ class DiskWrites:
             edit.drop(place, row)
             self._shelf.commit(edit)
             return DiskOutcome.PURGED
-        self._drop(edit, place, [other for other in rows if other is not row and _same(other, new)])
+        self._drop(edit, place, [other for other in rows if other is not row and same_variant(other, new.meta)])
         edit.swap(place, row, self._row(new, row.serial, row.body_at, row.checksums))
         self._shelf.commit(edit)
         new.serial = row.serial
@@ -281,7 +286,7 @@ class DiskWrites:
         assert place is not None, "its generation is in force"
         edit = self._shelf.edit()
         rows = edit.variants(place)
-        self._drop(edit, place, [row for row in rows if self.hidden(record.meta.key) or _same(row, record)])
+        self._drop(edit, place, [row for row in rows if self.hidden(record.meta.key) or same_variant(row, record.meta)])
         edit.put(place, self._row(record, write.serial, BodyAt.FILE, file.checksums), None)
         self._drop(edit, place, edit.variants(place)[VARIANTS_MAX:])
         self._shelf.commit(edit)
@@ -325,7 +330,7 @@ class DiskWrites:
             return DiskOutcome.TOO_LARGE
         if self.used_bytes + n_bytes <= self.budget_bytes * ROOM_SHARE:
             return DiskOutcome.STORED
-        known = record.hits or any(_same(row, record) for row in self._shelf.edit().variants(place))
+        known = record.hits or any(same_variant(row, record.meta) for row in self._shelf.edit().variants(place))
         if not (self._door.knows(record.meta.key) or known):
             return DiskOutcome.STRANGER
         if n_bytes > SMALL_BODY_BYTES * 2:  # waits until there is room
@@ -341,7 +346,3 @@ class DiskWrites:
         for row in rows:
             edit.drop(place, row)
             self._upkeep.removed.add("replaced")
-
-
-def _same(row: StoredRow, record: StoredResponse) -> bool:
-    return (row.meta.vary, row.meta.selecting) == (record.meta.vary, record.meta.selecting)

@@ -151,6 +151,12 @@ class Edit:
         self._known[place.key] = ()
         self.touched[place.key] = place
 
+    def miss(self, place: Place) -> None:
+        """A response is met of which the row was scrapped, when nobody knew what was in it: count out an average one."""
+        generation = place.generation
+        if generation.count:
+            self._count(place, -1, -(generation.bytes // generation.count))
+
     def finished(self) -> Batch:
         """All of it as one batch, about to be written: it is counted now. To be called once."""
         batch = self.changed
@@ -231,7 +237,16 @@ def marked(row: StoredRow, soft_at: int) -> StoredRow:
 
 
 def superseded(rows: Iterable[StoredRow], meta: Metadata) -> list[StoredRow]:
-    """Those that must not answer once a response with this metadata is the newest of their URL, unless it is there
-    too: the same variant, and whatever is selected by other fields, since a request may select both (RFC 9111
-    section 4: the most recent one is used)."""
-    return [row for row in rows if row.meta.vary != meta.vary or row.meta.selecting == meta.selecting]
+    """Those that must not answer once a response with this metadata was received, unless it is there too: the same
+    variant, and what is older and selected by other fields, since a request may select both (RFC 9111 section 4: the
+    most recent one is used)."""
+    return [row for row in rows if same_variant(row, meta) or _elder_rival(row, meta)]
+
+
+def same_variant(row: StoredRow, meta: Metadata) -> bool:
+    """Whether both are selected by the same values of the same fields."""
+    return (row.meta.vary, row.meta.selecting) == (meta.vary, meta.selecting)
+
+
+def _elder_rival(row: StoredRow, meta: Metadata) -> bool:
+    return row.meta.vary != meta.vary and row.meta.received_at <= meta.received_at

@@ -268,7 +268,7 @@ class StoredFile:
         return FILE_BYTES + len(self.checksums) + len(self._verified)
 
     def open(self) -> "Descriptor":
-        """Its descriptor, shared by all who hold it. Raises StoreError."""
+        """Its descriptor, shared by all but those who open it at the same moment. Raises StoreError."""
         descriptor = self._opened() if self._opened is not None else None
         if descriptor is None:
             try:

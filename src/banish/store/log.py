@@ -36,7 +36,7 @@ from banish.store.ballast import Ballast
 from banish.store.ledger import Addition, Entry, Ledger, Notes, Query, Swept, Undone
 from banish.store.logwriter import LogWriter, Told, Trim, Waiting, fresh_id, tell_waiter
 from banish.store.witness import Witness
-from banish.tables import Accounts, Metric
+from banish.tables import Accounts, Metric, Tally
 
 WAITING_BYTES_MAX = 64 * 1024 * 1024
 """Records that wait to be written, all together."""
@@ -70,6 +70,7 @@ class PurgeLog:
         ledger: Ledger,
         *,
         path: Path | None,
+        witness: Witness,
         clock: Clock,
         accounts: Accounts,
         retention_s: float,
@@ -77,7 +78,7 @@ class PurgeLog:
         retry_s: float,
         waiting_bytes_max: int,
     ) -> None:
-        """For `open`. Raises LogDamaged, LogUnwritable, OSError."""
+        """For `open`. Raises LogDamaged."""
         self.path = path
         self.last = ledger.newest()
         """The newest entry when the log was opened."""
@@ -100,6 +101,8 @@ class PurgeLog:
         self._retention_bytes = retention_bytes
         self._waiting_bytes_max = waiting_bytes_max
         self._waiting_bytes = 0
+        self._weighing = threading.Lock()  # before there is a loop, the writer's thread counts too
+        self._announced = True
         self._loop: asyncio.AbstractEventLoop | None = None
         self._moved: asyncio.Future[None] | None = None
         self._reading = threading.local()
@@ -108,7 +111,7 @@ class PurgeLog:
         self._lost = accounts.tally(LOG_LOST)
         accounts.read(LOG_WRITABLE, lambda: [((), int(self.writable))])
         accounts.read(LOG_WAITING, lambda: [((), self._waiting_bytes)])
-        self._witness = Witness(_beside(path, ".witness"))
+        self._witness = witness
         self._writer = LogWriter(
             ledger,
             tell=self._told,
@@ -138,9 +141,11 @@ class PurgeLog:
         def opened() -> "PurgeLog":
             tables = ledger(path)
             try:
+                witness = Witness(_beside(path, ".witness"))
                 return PurgeLog(
                     tables,
                     path=path,
+                    witness=witness,
                     clock=clock,
                     accounts=accounts,
                     retention_s=retention_s,
@@ -148,8 +153,10 @@ class PurgeLog:
                     retry_s=retry_s,
                     waiting_bytes_max=waiting_bytes_max,
                 )
-            except BaseException:
+            except BaseException as error:
                 tables.close()
+                if isinstance(error, OSError):
+                    raise LogUnwritable(f"the purge log cannot be opened: {error}") from error
                 raise
 
         renewed = accounts.tally(LOG_RENEWED)
@@ -162,14 +169,22 @@ class PurgeLog:
             log.error("the purge log is damaged: it is set aside, and the store is emptied", error=str(error))
             set_aside(path)
             found = opened()
-        if not found.id:
-            found._note({"id": fresh_id(), "cut": "0"})
-        elif found._witness.seen() > found.committed:
+        try:
+            found._begin(renewed)
+        except BaseException:
+            found.close()
+            raise
+        return found
+
+    def _begin(self, renewed: Tally) -> None:
+        """Give a new log its id, and another to one that is behind its witness. Raises LogUnwritable."""
+        if not self.id:
+            self._note({"id": fresh_id(), "cut": "0"})
+        elif self._witness.seen() > self.committed:
             renewed.add("behind")
             log.error("the purge log is an older copy than the one last written here: the store is emptied")
-            found.record_seal(found.seal, renew=True)
-        found._witness.see(found.committed)
-        return found
+            self.record_seal(self.seal, renew=True)
+        self._witness.see(self.committed)
 
     def close(self) -> None:
         """Write what waits and let go of the file. Blocks."""
@@ -214,9 +229,13 @@ class PurgeLog:
             self._lost.add()
             self._writer.hole = True
             return False
-        self._waiting_bytes += waiting.weight
-        self._writer.submit(waiting)
+        self._hand_over(waiting)
         return True
+
+    def _hand_over(self, waiting: Waiting) -> None:
+        with self._weighing:
+            self._waiting_bytes += waiting.weight
+        self._writer.submit(waiting)
 
     def reserve(self, upto: int) -> None:
         """Note that apply indexes up to `upto` may come into use. Blocks until that is durable; LogUnwritable."""
@@ -228,8 +247,7 @@ class PurgeLog:
         """The same without blocking."""
         if upto > self.reserved:
             future = self._attach().create_future()
-            self._waiting_bytes += (waiting := Waiting(Notes({"reserved": str(upto)}), future)).weight
-            self._writer.submit(waiting)
+            self._hand_over(Waiting(Notes({"reserved": str(upto)}), future))
             await future
             self.reserved = max(self.reserved, upto)
 
@@ -240,8 +258,7 @@ class PurgeLog:
 
     def _note(self, values: dict[str, str]) -> None:
         future: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._waiting_bytes += (waiting := Waiting(Notes(values), future)).weight
-        self._writer.submit(waiting)
+        self._hand_over(Waiting(Notes(values), future))
         future.result()
         self.id = values.get("id", self.id)
 
@@ -254,34 +271,44 @@ class PurgeLog:
     # --- what the writer tells ---
 
     def _attach(self) -> asyncio.AbstractEventLoop:
-        self._loop = asyncio.get_running_loop()
-        return self._loop
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop = loop
+            loop.call_soon(self._announce)
+        return loop
 
     def _told(self, told: Told) -> None:
         """On the writer's thread."""
         for waiting in (*told.written, *told.failed):
             if isinstance(waiting.waiter, concurrent.futures.Future):
                 tell_waiter(waiting.waiter, told.error)
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended before the log
-                self._loop.call_soon_threadsafe(self._settle, told)
-                return
-        self._settle(told)
+        if self._loop is None:
+            self._settle(told)
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has ended before the log
+            self._loop.call_soon_threadsafe(self._settle_on_loop, told)
 
-    def _settle(self, told: Told) -> None:
-        """On the loop, if there is one."""
-        for waiting in told.written:
-            self._waiting_bytes -= waiting.weight
-            if isinstance(waiting.change, Addition):
-                self.committed = max(self.committed, waiting.change.apply_index)
-        self.cut = max(self.cut, told.cut)
+    def _settle_on_loop(self, told: Told) -> None:
+        self._settle(told)
         for waiting in (*told.written, *told.failed):
             tell_waiter(waiting.waiter, told.error)
         if told.written and self._moved is not None:
             tell_waiter(self._moved, None)
-        if self.writable is not told.writable:
-            self.writable = told.writable
-            self.on_change(told.writable)
+        self._announce()
+
+    def _settle(self, told: Told) -> None:
+        """What is true now. On the loop; before there is one, on the writer's thread."""
+        with self._weighing:
+            self._waiting_bytes -= sum(waiting.weight for waiting in told.written)
+        added = [waiting.change.apply_index for waiting in told.written if isinstance(waiting.change, Addition)]
+        self.committed = max([self.committed, *added[-1:]])
+        self.cut = max(self.cut, told.cut)
+        self.writable = told.writable
+
+    def _announce(self) -> None:
+        if self._announced is not self.writable:
+            self._announced = self.writable
+            self.on_change(self.writable)
 
     # --- reading ---
 

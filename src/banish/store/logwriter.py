@@ -25,7 +25,7 @@ import structlog
 
 from banish.errors import LogDamaged, LogUnwritable
 from banish.store.ballast import Ballast
-from banish.store.ledger import TRIM_ROWS_MAX, Addition, Change, Ledger, Notes
+from banish.store.ledger import Addition, Change, Ledger, Notes
 from banish.store.witness import Witness
 from banish.tables import Accounts, Metric
 
@@ -35,11 +35,17 @@ GROUP_BYTES_MAX = 4 * 1024 * 1024
 CHANGE_BYTES = 256
 """What a change that is no record counts for."""
 
-CHECKPOINT_BYTES = 4 * 1024 * 1024
-"""Records written to the WAL between two checkpoints: a restart reads so much, and it is in memory anyway."""
+WAL_BYTES = 4 * 1024 * 1024
+"""Size of the WAL at which it is copied into the tables and begun anew. A restart reads so much."""
+
+COMMIT_BYTES = 16 * 1024
+"""What a commit adds to the WAL beside one and a half times its records: a page of each table and index. Measured."""
 
 DAMAGED_RETRIES = 30
 """A log that was read back and found damaged is tried again so many times more rarely: reading all of it takes long."""
+
+IDLE_S = 1.0
+"""Nothing to write for so long: time to take disk space for later. Not at once, where it would delay the start."""
 
 CLOSE_S = 10.0
 """How long a close waits for a disk that hangs."""
@@ -70,6 +76,7 @@ class Waiter(Protocol):
     def done(self) -> bool: ...
     def set_result(self, result: None, /) -> None: ...
     def set_exception(self, exception: BaseException, /) -> None: ...
+    def exception(self) -> BaseException | None: ...
 
 
 class Waiting(NamedTuple):
@@ -143,14 +150,26 @@ class LogWriter:
     # --- on the thread ---
 
     def _work(self) -> None:
-        self._ballast.take()
+        roomy = False
         while not self._stopping:
-            group = self._gather(None)
+            group = self._gather(None if roomy else IDLE_S)
+            if not group and not roomy and self._trim is None:
+                roomy = True
+                self._take_room()
             try:
                 self._write(group, writable=True)
             except (LogUnwritable, LogDamaged) as error:
                 self._hold(group, error)
             self._tidy()
+
+    def _take_room(self) -> None:
+        """Disk space for what is to come. Without it all works as well, until the disk is full."""
+        self._ballast.take()
+        try:
+            self._ledger.make_room(WAL_BYTES)
+        except (LogUnwritable, LogDamaged) as error:
+            self._failed.add("upkeep")
+            log.warning("no room can be taken for the purge log", error=str(error))
 
     def _gather(self, timeout_s: float | None) -> list[Waiting]:
         """What waits, as much of it as one transaction takes. If nothing does, waits itself, unless there is a trim
@@ -203,7 +222,7 @@ class LogWriter:
         self._commits.add()
         added = [change for change in changes if isinstance(change, Addition)]
         self._records.add(n=len(added))
-        self._wal_bytes += sum(len(change.record) for change in added) + CHANGE_BYTES * (len(changes) - len(added))
+        self._wal_bytes += COMMIT_BYTES + sum(len(change.record) for change in added) * 3 // 2
         if added:
             self._witness.see(added[-1].apply_index)
 
@@ -212,7 +231,7 @@ class LogWriter:
         try:
             if self._trim is not None:
                 self._trim_some(self._trim)
-            if self._wal_bytes >= CHECKPOINT_BYTES:
+            if self._wal_bytes >= WAL_BYTES:
                 self._wal_bytes = 0
                 self._ledger.checkpoint()
                 self._bytes = self._ledger.used_bytes()
@@ -229,7 +248,7 @@ class LogWriter:
             self._bytes = self._ledger.used_bytes()
         if cut:
             self._trims.add()
-            self._wal_bytes += CHANGE_BYTES * TRIM_ROWS_MAX
+            self._wal_bytes += COMMIT_BYTES
             self._tell(Told(cut=cut))
 
     # --- while the log cannot be written ---
@@ -291,6 +310,7 @@ def tell_waiter(waiter: Waiter | None, error: LogUnwritable | None) -> None:
             waiter.set_result(None)
         else:
             waiter.set_exception(error)
+            waiter.exception()  # looked at: it is logged and counted here, whoever waits or has gone
 
 
 def _unwritable(error: LogUnwritable | LogDamaged) -> LogUnwritable:

@@ -9,6 +9,7 @@ Each trap was met with rocksdict 0.3.29 (RocksDB 9.8.4), and `test_rocks.py` hol
     is a few microseconds, a stalled write would stop the whole edge. So writes never wait (`no_slowdown`).
   - A failed write or sync is the end of writing until the database is opened anew; then what had failed is not
     there. Reading goes on meanwhile. `close` raises what had failed before.
+  - Compaction that failed on a full disk is not taken up again when there is room: writes come to a stand much later.
   - A `delete_range` whose end comes before its start counts as a failed write. `Batch` leaves such out.
   - The LOCK stays held while any family, family handle, batch or iterator lives, be it in a traceback's frame.
   - Closing a family while a thread reads from it raises; so closing waits for such threads.
@@ -154,8 +155,16 @@ class RocksIndex(Index):
         at.status()
         return rows
 
-    @_in_our_words
     def write(self, batch: Batch) -> None:
+        try:
+            self._write(batch)
+        except IndexBusy as busy:
+            if _property(self._db, "background-errors"):
+                raise IndexFailed("the disk failed in the background, and RocksDB does not try again") from busy
+            raise
+
+    @_in_our_words
+    def _write(self, batch: Batch) -> None:
         if self._closed:
             raise IndexFailed("the index is closed")
         handles = self._handles
@@ -179,7 +188,6 @@ class RocksIndex(Index):
     @_in_our_words
     def reclaim(self, family: Family, start: bytes, end: bytes) -> None:
         with self._leaving():
-            self._families[family].flush()
             self._families[family].compact_range(start, end)
 
     @_in_our_words

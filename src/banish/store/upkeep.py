@@ -200,6 +200,8 @@ class Upkeep:
         self._dangling.add(family.value)
         edit.changed.delete(family, key)
         if place is not None and serial is not None:
+            if family is Family.ORDER:
+                edit.miss(place)
             gen = place.generation.gen
             edit.changed.delete(Family.SMALL, small_key(gen, serial))
             shelf.behind("unlink", shelf.files.unlink, gen, serial)

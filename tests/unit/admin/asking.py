@@ -53,6 +53,9 @@ class Client:
     app: Starlette
     headers: Mapping[str, str] = field(default_factory=dict)
     left: asyncio.Event = field(default_factory=asyncio.Event)
+    address: str = "192.0.2.7"
+    stalls: bool = False
+    """It begins a body and never ends it."""
 
     async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """One request; `body` is sent as JSON, if it is not Raw. Underscores in names of fields are hyphens."""
@@ -61,7 +64,8 @@ class Client:
         given = {"content-type": "application/json"} if body is not None else {}
         fields = {"host": HOST, **given, **self.headers, **headers}
         incoming: list[Message] = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
-        incoming.append({"type": "http.request", "body": b"", "more_body": False})
+        if not self.stalls:
+            incoming.append({"type": "http.request", "body": b"", "more_body": False})
         sent: list[Message] = []
 
         async def receive() -> Message:
@@ -78,7 +82,7 @@ class Client:
             "method": method,
             "path": raw_path,
             "query_string": query.encode(),
-            "client": ("192.0.2.7", 40000),
+            "client": (self.address, 40000),
             "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()],
         }
         await self.app(scope, receive, send)

@@ -1,7 +1,10 @@
+import asyncio
+
 import pytest
 
 from banish.admin.access import NO_TOKEN, UNNAMED
-from tests.unit.admin.asking import ask, get
+from banish.admin.app import make_app
+from tests.unit.admin.asking import Client, ask, get
 from tests.unit.admin.subject import FakeEdge
 from tests.unit.admin.tokens import bearer, digest, guarded
 
@@ -58,6 +61,16 @@ def test_the_history_knows_callers_by_the_names_of_their_tokens_and_their_addres
         assert ask(edge, "POST", "/purges", PURGE, **bearer()).status == 202
         (_, caller) = edge.purger.asked[0]
         assert (caller.name, caller.source, caller.sites) == (name, "192.0.2.7", None)
+
+
+def test_what_is_no_address_does_not_get_into_the_history_as_one() -> None:
+    edge = FakeEdge()
+
+    async def main() -> None:
+        await Client(make_app(edge), address="<script>" * 1000).ask("POST", "/purges", PURGE)
+
+    asyncio.run(main())
+    assert edge.purger.asked[0][1].source == ""
 
 
 def test_a_token_for_some_sites_purges_with_no_more_than_these() -> None:

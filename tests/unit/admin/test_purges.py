@@ -110,6 +110,37 @@ def test_a_body_past_its_bound_is_refused_before_it_is_all_there() -> None:
     assert "send several" in answer.error
 
 
+def test_a_body_that_does_not_arrive_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("banish.admin.purges.BODY_S", 0.0)
+    edge = FakeEdge()
+
+    async def main() -> None:
+        answer = await Client(make_app(edge), stalls=True).ask("POST", "/purges", PURGE)
+        assert (answer.status, edge.purger.asked) == (408, [])
+
+    asyncio.run(main())
+
+
+def test_a_client_that_leaves_before_its_body_is_there_purges_nothing() -> None:
+    edge = FakeEdge()
+
+    async def main() -> None:
+        client = Client(make_app(edge), stalls=True)
+        client.left.set()
+        assert (await client.ask("POST", "/purges", PURGE)).status == 499
+        assert edge.purger.asked == []
+
+    asyncio.run(main())
+
+
+def test_a_large_batch_is_read_like_a_small_one() -> None:
+    edge = FakeEdge()
+    tags = [{"tag": f"article-{number}"} for number in range(5000)]
+    assert len(purge(edge, {"targets": tags})["targets"]) == 5000
+    refused = ask(edge, "POST", "/purges", {"targets": [*tags, {"tag": ""}]})
+    assert (refused.status, refused.error.partition(":")[0]) == (400, "target 5001")
+
+
 def test_later_is_a_time_or_so_long_from_now() -> None:
     edge = FakeEdge()
     told = purge(edge, {"tag": "a", "at": "+5m"})

@@ -15,6 +15,7 @@ from banish.admin.server import AdminServer
 from banish.cli.main import app
 from banish.edge.receipts import Caller, Purge, PurgeRequest
 from banish.purge.given import parse_targets
+from banish.purge.stamps import Mode
 from tests.unit.admin.purger import FakePurger
 from tests.unit.admin.subject import FakeEdge
 
@@ -53,9 +54,9 @@ class Listener:
     def purger(self) -> FakePurger:
         return self.edge.purger
 
-    def purged(self, *targets: dict[str, Any], by: str = "deploy", **how: Any) -> Purge:
+    def purged(self, *targets: dict[str, Any], by: str = "deploy", mode: str = "hard", **how: Any) -> Purge:
         """A purge that somebody makes."""
-        asked = PurgeRequest(targets=parse_targets(targets or [{"tag": "news"}]), **how)
+        asked = PurgeRequest(targets=parse_targets(targets or [{"tag": "news"}]), mode=Mode(mode), **how)
         return self.run(self.purger.purge(asked, Caller(by, "192.0.2.7")))
 
     def invoke(self, *arguments: str, stdin: str | None = None) -> Result:

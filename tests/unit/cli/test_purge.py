@@ -69,6 +69,7 @@ def test_mode_site_and_time_are_passed_on(edge: Listener) -> None:
     result = edge.invoke("purge", "--tag", "a", "--soft", "--site", "default", "--at", "5m")
     assert result.exit_code == 0
     assert result.stdout.startswith("scheduled  schedule, without effect until it is due\n")
+    assert f"undo     banish purges undo {FIRST}\n" in result.stdout
     (asked, _) = edge.purger.asked[0]
     assert (asked.mode, asked.site, asked.at) == ("soft", "default", edge.edge.clock.now() + 300)
 
@@ -105,7 +106,8 @@ def test_a_dry_run_tells_what_would_be_purged_and_what_that_would_cost(edge: Lis
     result = edge.invoke("purge", *words)
     assert result.exit_code == 0
     assert result.stdout.startswith("dry run  nothing was purged; 3 responses, 6 KiB would be\n")
-    assert "targets  tag news   3 responses, 2 KiB\n" in result.stdout
+    assert "targets  prefix https://h/blog/   3 responses, 2 KiB\n" in result.stdout
+    assert "         tag news   3 responses, 2 KiB\n" in result.stdout
     assert "origin   about 0.78 more requests in the first second, 3 in the first minute\n" in result.stdout
     assert "such as  https://shop.example/a   2 KiB, 1.5 hits/s" in result.stdout
     told = json.loads(edge.invoke("purge", *words, "--json").stdout)
@@ -130,7 +132,8 @@ def test_a_token_comes_from_an_option_or_the_environment() -> None:
 
 
 def test_what_broke_off_is_sent_again_and_purges_once(edge: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_, lost = Api._open, []
+    open_ = Api._open
+    lost: list[bytes] = []
 
     def loses_the_first_answer(self: Api, *arguments: Any) -> Any:
         answer = open_(self, *arguments)
@@ -168,8 +171,8 @@ def test_waiting_shows_each_state_and_ends_with_the_counts(edge: Listener) -> No
         "swept: in effect; all that it matched is gone, 3 responses, 6 KiB\n"
     )
     assert result.stdout.startswith("swept  in effect; all that it matched is gone\n")
-    assert "targets  tag news   3 responses, 6 KiB\n" in result.stdout
-    assert "matched  3 responses, 6 KiB\n" in result.stdout
+    assert "targets   tag news   3 responses, 6 KiB\n" in result.stdout
+    assert "matched   3 responses, 6 KiB\n" in result.stdout
 
 
 def test_while_waiting_standard_output_is_json_alone(edge: Listener) -> None:
@@ -249,7 +252,9 @@ def test_a_command_that_is_not_right_says_what_would_be(words: tuple[str, ...], 
     assert said in " ".join(result.stderr.replace("│", "").split())
 
 
-@pytest.mark.parametrize(("line", "said"), [("tga news", '"tga news" is no target'), ("tag", "is no target"), ("{", "JSON")])
+@pytest.mark.parametrize(
+    ("line", "said"), [("tga news", '"tga news" is no target'), ("tag", "is no target"), ("{", "JSON")]
+)
 def test_a_line_that_is_no_target_is_named(line: str, said: str) -> None:
     result = invoke("purge", "--from", "-", stdin=f"tag a\n{line}\n")
     assert result.exit_code == 2

@@ -44,6 +44,8 @@ class FakeStore:
         self.swept_upto = 0
         self.held: list[Held] = []
         self.syncs = 0
+        self.told = asyncio.Event()
+        """Set with each purge that it is told of."""
         self._soft: set[int] = set()
 
     def reserve(self, upto: int) -> None:
@@ -55,6 +57,7 @@ class FakeStore:
     def applied(self, index: int, hard: Sequence[Target], soft: Sequence[Target], now: float) -> None:
         self.applied_.append((index, tuple(hard), tuple(soft)))
         self.moments[index] = now
+        self.told.set()
         if soft:
             self._soft.add(index)
 
@@ -102,6 +105,7 @@ class Service:
         start = max(self.log.reserved, self.store.reserved)
         self.table.begin(start, start if floor is None else floor)
         self.passed: list[bool] = []
+        self._taking = asyncio.Event()
         self.policy = policy
         self.purger = Purger(
             table=self.table,
@@ -112,8 +116,15 @@ class Service:
             settings=settings or Settings(undo_window_s=UNDO_WINDOW_S),
             clock=self.clock,
             accounts=self.accounts,
-            on_passing=self.passed.append,
+            on_passing=self._passing_changed,
         )
+
+    def _passing_changed(self, passing: bool) -> None:
+        self.passed.append(passing)
+        if passing:
+            self._taking.clear()
+        else:
+            self._taking.set()
 
     def _policy_of(self, target: UrlTarget) -> CachePolicy:
         return self.policy
@@ -140,14 +151,13 @@ class Service:
         """The log has let go of what it may."""
         await self.purger._trim()
         await self.settled()
-        while self.log._writer._trim is not None:
+        while self.log._writer._trim is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         await self.settled()
 
     async def writable(self) -> None:
         """The log has caught up after a failure."""
-        while not self.log.writable:
-            await asyncio.sleep(0.001)
+        await self._taking.wait()
 
     def verdict(self, names: Names, since: int = 0) -> Verdict:
         """What the table says of a response fetched at `since`."""

@@ -1,6 +1,6 @@
 import pytest
 
-from banish.purge.patterns import PATTERN_LENGTH_MAX, Pattern, fixed_prefix
+from banish.purge.patterns import PATTERN_LENGTH_MAX, WILDCARDS_MAX, Pattern, fixed_prefix
 
 
 def hits(pattern: str, url: str, *, regex: bool = False) -> bool:
@@ -57,13 +57,32 @@ def test_what_cannot_be_matched_in_linear_time_and_bounded_memory_is_refused(exp
 
 def test_an_expression_that_is_too_large_for_its_memory_is_refused() -> None:
     with pytest.raises(ValueError, match="too large"):
-        Pattern("(?:" + "|".join([r"\pL{90}"] * 200) + ")", regex=True)
+        Pattern("[a-z]{1000}" * 100, regex=True)
+
+
+def test_an_expression_that_could_take_long_is_refused() -> None:
+    assert hits("a.{400}b", "https://h/a" + "x" * 400 + "b", regex=True)
+    with pytest.raises(ValueError, match="512 instructions"):
+        Pattern("a.{600}b", regex=True)
 
 
 def test_a_glob_that_would_ruin_a_backtracking_engine_is_a_glob_like_any_other() -> None:
-    glob = "*a" * (PATTERN_LENGTH_MAX // 2)
-    assert not hits(glob, "https://h/" + "a" * 1000)
-    assert hits("*a" * 100, "https://h/" + "a" * 8000)
+    glob = "*a" * WILDCARDS_MAX
+    assert hits(glob, "https://h/" + "a" * 8000)
+    assert not hits(f"{glob}b", "https://h/" + "a" * 8000)
+
+
+def test_the_wildcards_of_a_glob_are_bounded_and_its_text_is_not() -> None:
+    with pytest.raises(ValueError, match="64 wildcards"):
+        Pattern("?a" * (WILDCARDS_MAX + 1), regex=False)
+    long = "x" * (PATTERN_LENGTH_MAX - 11)
+    assert hits(f"a.example/{long}*", f"https://a.example/{long}y")
+    assert hits("a" + "*" * 500 + "/", "https://a.example/")
+
+
+def test_a_pattern_beyond_ascii_is_matched_byte_by_byte() -> None:
+    assert not hits("[^é]é", "https://h/e", regex=True)
+    assert hits("[^é]$", "https://h/e", regex=True)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,37 @@ class TestWriting:
         ledger.close()
 
 
+class TestRoom:
+    def test_is_taken_in_the_wal_and_in_the_tables_and_used_by_what_comes(self, path: Path) -> None:
+        ledger = Ledger.open(path)
+        wal = path.with_name(f"{path.name}-wal")
+        ledger.make_room(1 << 20)
+        taken = wal.stat(), path.stat()
+        assert min(file.st_blocks * 512 for file in taken) >= 1 << 20
+        assert ledger.used_bytes() < 100_000
+        issuer = Issuer()
+        for index in range(20):
+            ledger.write([Addition(index, *issuer.record(tags("x" * 1000)))])
+        ledger.checkpoint()
+        assert (wal.stat().st_size, path.stat().st_size) == tuple(file.st_size for file in taken)
+        ledger.close()
+
+    def test_is_not_taken_twice_and_what_a_crash_left_of_it_goes(self, path: Path) -> None:
+        ledger = Ledger.open(path)
+        ledger.make_room(1 << 20)
+        size = path.stat().st_size
+        ledger.write([Notes({"room": "left"})])
+        ledger.make_room(1 << 20)
+        assert (path.stat().st_size, ledger.note("room")) == (size, None)
+        ledger.close()
+
+    def test_in_memory_there_is_none_to_take(self) -> None:
+        ledger = Ledger.open(None)
+        ledger.make_room(1 << 20)
+        assert ledger.used_bytes() < 100_000
+        ledger.close()
+
+
 class TestMending:
     """PURGE rule 12: after a failed sync the log is reopened and read back before use."""
 

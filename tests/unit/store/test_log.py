@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from banish.errors import ConfigError, LogDamaged, LogUnwritable
 from banish.purge.positions import Position
@@ -491,6 +492,24 @@ class TestFailure:
         assert figure(accounts, "banish_log_failures_total", "commit") >= 1
         assert figure(accounts, "banish_log_waiting_bytes") == 0
 
+    def test_a_failure_before_there_is_a_loop_is_told_on_it(self, path: Path) -> None:
+        disk = Disk()
+        log = open_log(path, ledger=disk.ledger, retry_s=1000.0)
+        told: list[tuple[bool, threading.Thread]] = []
+        log.on_change = lambda writable: told.append((writable, threading.current_thread()))
+        disk.broken = BROKEN
+        with pytest.raises(LogUnwritable):
+            log.reserve(10)
+        assert told == []
+
+        async def scene() -> None:
+            with pytest.raises(LogUnwritable):
+                await log.append(1, *Issuer().record())
+            await asyncio.sleep(0)
+
+        play(log, scene())
+        assert told == [(False, threading.current_thread())]
+
     def test_whoever_listens_is_told_once_each_way(self, path: Path) -> None:
         disk = Disk()
         log = open_log(path, ledger=disk.ledger)
@@ -522,6 +541,7 @@ class TestFailure:
 
     def test_a_full_disk_gets_the_ballast_and_nobody_notices(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ballast, "_FREE_FACTOR", 0)
+        monkeypatch.setattr(logwriter, "IDLE_S", 0.0)
         disk = Disk()
         log = open_log(path, ledger=disk.ledger)
         held = path.with_name("purges.sqlite.ballast")
@@ -556,9 +576,12 @@ class TestFailure:
 
         async def scene() -> None:
             data, record = Issuer().record()
-            with pytest.raises(LogUnwritable):
-                await log.append(2**70, data, record)  # no such number fits
-            assert not log.writable
+            with capture_logs() as said:
+                with pytest.raises(LogUnwritable):
+                    await log.append(2**70, data, record)  # no such number fits
+                assert not log.writable
+                await asyncio.to_thread(log.close)
+            assert said[0]["event"] == "a fault in writing the purge log"
 
         play(log, scene())
 

@@ -172,24 +172,34 @@ class TestAFullDisk:
             open_index(ram_path)
 
 
-def test_a_disk_that_does_not_keep_up_is_told_at_once(ram_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rocks, "WRITE_BUFFER_BYTES", 64 << 10)
-    index = open_index(ram_path)
-    written = []
+class TestADiskThatDoesNotKeepUp:
+    @pytest.fixture
+    def index(self, ram_path: Path, monkeypatch: pytest.MonkeyPatch) -> RocksIndex:
+        monkeypatch.setattr(rocks, "WRITE_BUFFER_BYTES", 64 << 10)
+        return open_index(ram_path)
 
-    def until_refused() -> None:
+    def until_refused(self, index: RocksIndex, written: list[bytes]) -> None:
         for n in range(10_000):
             write(index, range(n, n + 1), size=64 << 10)
             written.append(key(n))
 
-    with pytest.raises(IndexBusy):
-        until_refused()
-    index.sync()
-    index.close()
-    index = open_index(ram_path)
-    assert [row[0] for row in index.scan(Family.OBJECTS, *ALL, 10_000)] == written, "and what was refused is not there"
-    write(index, range(10_000, 10_001))
-    index.close()
+    def test_is_told_at_once_and_nothing_is_written(self, index: RocksIndex, ram_path: Path) -> None:
+        written: list[bytes] = []
+        with pytest.raises(IndexBusy):
+            self.until_refused(index, written)
+        index.sync()
+        index.close()
+        index = open_index(ram_path)
+        assert [row[0] for row in index.scan(Family.OBJECTS, *ALL, 10_000)] == written
+        write(index, range(10_000, 10_001))
+        index.close()
+
+    def test_has_failed_if_that_will_not_change(self, index: RocksIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(rocks, "_property", lambda handle, name: int(name == "background-errors"))
+        with pytest.raises(IndexFailed) as failure:
+            self.until_refused(index, [])
+        assert not isinstance(failure.value, IndexBusy)
+        index.close()
 
 
 class TestTheLock:
