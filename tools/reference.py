@@ -54,8 +54,8 @@ process: `process_resident_memory_bytes`, `process_cpu_seconds_total`, `process_
 
 COMMANDS = """# Commands
 
-Exit codes: 0 as it should be; 1 the answer is no; 2 cannot start or cannot ask, and something has to be changed first; 3
-waited in vain, and what was asked stands.
+Exit codes: 0 as it should be; 1 the answer is no; 2 cannot start or cannot ask, and something has to be changed first;
+3 waited in vain, and what was asked stands.
 """
 
 WORDS = """# Words

@@ -1,9 +1,9 @@
 """`banish`, told to bring stored bodies to its clients in another way than it does: python edge.py WAY serve …
 
-    sendfile   as it is: runs are verified and in the page cache, then the kernel sends them
-    runs       no sendfile, as over TLS: runs of 1 MiB read into memory, the next one ahead, then written
-    short      no read-ahead either: 64 KiB read and written, one after the other
-    pages      the same, by 4 KiB
+sendfile   as it is: runs are verified and in the page cache, then the kernel sends them
+runs       no sendfile, as over TLS: runs of 1 MiB read into memory, the next one ahead, then written
+short      no read-ahead either: 64 KiB read and written, one after the other
+pages      the same, by 4 KiB
 """
 
 import os

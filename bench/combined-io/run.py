@@ -10,26 +10,25 @@ import argparse
 import contextlib
 import datetime
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Final, TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import reading
 import serving
-from reading import Reading
-from serving import Objects, Running
-
 from bench.hit.report import machine
 from bench.hit.servers import NGINX
+from reading import Reading
+from serving import Objects, Running
 
 HERE: Final = Path(__file__).resolve().parent
 STATES: Final = ("cold", "warm")
 
+T = TypeVar("T")
 Samples = dict[str, dict[str, list[Reading]]]
 """State → way → one sample a round."""
 
@@ -107,6 +106,46 @@ def serve(base: Path, options: argparse.Namespace) -> tuple[Samples, dict[str, R
     return found, first
 
 
-def turns[T](members: list[T], number: int) -> list[T]:
+def turns(members: list[T], number: int) -> list[T]:
     """The members in their order, the other way round in every other round."""
     return members if number % 2 == 0 else members[::-1]
+
+
+def times(samples: list[Reading], of: list[Reading], figure: str) -> float:
+    """The median of a figure over the same one of another way, round by round."""
+    return median(getattr(one, figure) / getattr(other, figure) for one, other in zip(samples, of, strict=True))
+
+
+def page(date: str, options: argparse.Namespace, alone: Samples, served: Samples, first: dict[str, Reading]) -> str:
+    """The result for people."""
+    facts = [f"{name}: {value}" for name, value in machine().items() if name in _WANTED]
+    facts.append(f"{options.rounds} rounds; {options.objects} bodies of {options.mib} MiB for each pass")
+    lines = [f"# Large bodies from disk to client, {date}", "", "Method: [README](../README.md).", ""]
+    lines += [f"- {fact}" for fact in facts]
+    for state in STATES:
+        lines += ["", f"## From file to client, {state}", "", *_table(served[state], "pages")]
+    lines += ["", "## The first pass after the start: chunks are verified as they are read", ""]
+    lines += ["Page cache warm; one pass each.", "", *_table({name: [one] for name, one in first.items()}, "pages")]
+    for state in STATES:
+        lines += ["", f"## Reading alone, {state}", "", *_table(alone[state], next(iter(reading.WAYS)))]
+    return "\n".join(lines) + "\n"
+
+
+_WANTED: Final = ("CPU", "system", "TCP congestion control", "Python", "nginx", "commit", "load average at the end")
+
+
+def _table(rows: dict[str, list[Reading]], yardstick: str) -> list[str]:
+    heads = ["way", "CPU µs a MiB", f"× {yardstick}", "MiB/s", f"× {yardstick}", "device reads a MiB", "KiB each"]
+    lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
+    for way, samples in rows.items():
+        cpu, wall, requests, each = (median(one[at] for one in samples) for at in range(len(Reading._fields)))
+        cpu_times = times(samples, rows[yardstick], "cpu_us")
+        rate_times = times(rows[yardstick], samples, "wall_us")
+        cells = [f"{cpu:,.0f}", f"{cpu_times:.2f}", f"{1e6 / wall:,.0f}", f"{rate_times:.2f}"]
+        cells += [f"{requests:.1f}", f"{each:.0f}"] if requests else ["", ""]
+        lines.append(f"| {way} | " + " | ".join(cells) + " |")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

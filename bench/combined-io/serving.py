@@ -1,7 +1,7 @@
 """Whole servers: large stored bodies from file to socket, by each way the edge has, and by nginx.
 
-All servers stay up during the whole run, pinned to one CPU; origin and client have another. Everything is asked for on one
-connection, one request after the other; every answer is a hit, and its length and first bytes are looked at.
+All servers stay up during the whole run, pinned to one CPU; origin and client have another. Everything is asked for on
+one connection, one request after the other; every answer is a hit, and its length and first bytes are looked at.
 """
 
 import contextlib
@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import disk
-from edge import WAYS
-from reading import Reading, reading
-
 from bench.hit.measure import cpu_ns
 from bench.hit.servers import NGINX, Server, free_port, started
+from edge import WAYS
+from reading import Reading, reading
 
 HERE: Final = Path(__file__).resolve().parent
 BLOCK: Final = random.Random(7).randbytes(1 << 20)
@@ -57,7 +56,7 @@ def origin(objects: Objects) -> Iterator[int]:
     class Answering(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802 (the name that http.server calls)
+        def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Cache-Control", "max-age=86400")
             self.send_header("Content-Length", str(objects.mib << 20))

@@ -180,4 +180,4 @@ class PurgeService(RuleBasedStateMachine):
 
 
 TestPurgeService = PurgeService.TestCase
-TestPurgeService.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestPurgeService.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)

@@ -16,7 +16,7 @@ from banish.cli import purge, purges, store
 from banish.cli.asking import AdminOption, JsonOption, TokenOption
 from banish.cli.report import EXIT_CANNOT_START, console, show_problems
 from banish.edge.config import DEFAULT_ADMIN, Config, load
-from banish.errors import ConfigError, Problem
+from banish.errors import ConfigError, LogUnwritable, Problem, StoreError
 
 app = typer.Typer(
     name="banish",
@@ -105,6 +105,9 @@ def serve(
         code = run(checked, reload=read, started=lambda edge: announce(checked, edge.ports, out))
     except ConfigError as error:
         show_problems(error, out)
+        raise typer.Exit(EXIT_CANNOT_START) from None
+    except (LogUnwritable, StoreError) as error:
+        show_problems(ConfigError(f"cannot start: {error}"), out)
         raise typer.Exit(EXIT_CANNOT_START) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -15,6 +15,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import structlog
 import uvloop
@@ -24,10 +25,12 @@ from banish.admin.polls import Polls
 from banish.admin.server import AdminServer
 from banish.cli.descriptors import raise_limit
 from banish.edge.config import Admin, Config, in_force, needs_restart
+from banish.edge.datadir import LOG_NAME
 from banish.edge.logs import configure_logging
 from banish.edge.units import parse_address
-from banish.errors import ConfigError
+from banish.errors import ConfigError, LogDamaged
 from banish.proxy.serve import Edge, State
+from banish.store.log import set_aside
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +47,7 @@ def run(config: Config, *, reload: Callable[[], Config], started: Callable[[Edge
 
 async def _serve(config: Config, reload: Callable[[], Config], started: Callable[[Edge], None]) -> int:
     listening = _bind(config.admin)
-    edge = Edge(config)
+    edge = _open(config)
     stop, cut = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -61,6 +64,20 @@ async def _serve(config: Config, reload: Callable[[], Config], started: Callable
             await edge.stop()
     log.info("stopped")
     return 0
+
+
+def _open(config: Config) -> Edge:
+    """The edge over its data directory. A log of purges that cannot be read is set aside, and the store is emptied."""
+    try:
+        return Edge(config)
+    except LogDamaged as error:
+        if config.data is None:
+            raise
+        aside = set_aside(Path(config.data) / LOG_NAME)
+        log.error(
+            "the purge log is damaged: it is set aside, and the store is emptied", kept=aside.name, error=str(error)
+        )
+        return Edge(config)
 
 
 def _bind(admin: Admin) -> socket.socket | None:

@@ -34,6 +34,9 @@ from banish.store.log import PurgeLog
 from banish.store.rocks import open_index
 from banish.tables import Accounts, Metric
 
+LOG_NAME = "purges.sqlite"
+"""Of the log of purges, in the data directory."""
+
 INDEX_BLOCK = 100_000
 """Apply indexes reserved at a time. Those of a block that are not used are skipped at the next start."""
 
@@ -74,7 +77,7 @@ def open_data(config: Config, *, table: PurgeTable, clock: Clock, accounts: Acco
     identity = Identity.open(directory)
     try:
         purges = PurgeLog.open(
-            directory / "purges.sqlite" if directory is not None else None,
+            directory / LOG_NAME if directory is not None else None,
             accounts=accounts,
             clock=clock,
             retention_s=config.purge.retention_s,

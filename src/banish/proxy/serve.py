@@ -18,15 +18,16 @@ from typing import Any
 
 import structlog
 
+from banish.caching.policy import DEFAULT_POLICY, CachePolicy
 from banish.clock import Clock, SystemClock
 from banish.edge.collector import Pauses, freeze
-from banish.caching.policy import DEFAULT_POLICY, CachePolicy
 from banish.edge.config import Config, Listener
 from banish.edge.datadir import open_data
 from banish.edge.logs import AccessLog
 from banish.edge.purging import Purger
 from banish.edge.runtime import Runtimes
 from banish.edge.sites import Sites
+from banish.http.targets import Target
 from banish.proxy.connection import ClientConnection
 from banish.proxy.fetches import Fetcher
 from banish.proxy.front import Front
@@ -34,7 +35,6 @@ from banish.proxy.hot import HotTable
 from banish.proxy.pipeline import Pipeline
 from banish.proxy.taking import Taker
 from banish.proxy.tls import Certificates
-from banish.http.targets import Target
 from banish.purge.stamps import PurgeTable
 from banish.store.bodies import Body, BodyLimits
 from banish.store.spool import SpoolBudget
@@ -67,7 +67,11 @@ class State(StrEnum):
 
 
 class Edge:
-    """One running edge. Belongs to the event loop that starts it."""
+    """One running edge. Belongs to the event loop that starts it.
+
+    Making it opens its data directory, and blocks. Raises ConfigError if that is in use, LogUnwritable or StoreError if
+    it cannot be used.
+    """
 
     def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self.config = config
@@ -140,7 +144,11 @@ class Edge:
             purge_id=self.purger.why,
             passing=lambda: self.purger.passing,
         )
-        self.purger.recover()
+        try:
+            self.purger.recover()
+        except BaseException:
+            self.data.close()
+            raise
         self.access_log = AccessLog(config.log, self.accounts)
         self._front = Front(
             config,

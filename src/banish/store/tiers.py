@@ -244,7 +244,9 @@ class Store:
             if record.serial:
                 serials.add(record.serial)
             yield Held(record.names, record.body.size, _heat(record, now))
-        for target in targets if self.disk is not None else ():
+        if self.disk is None:
+            return
+        for target in targets:
             for rows in self.disk.survey(target):
                 await asyncio.sleep(0)
                 for row in rows:

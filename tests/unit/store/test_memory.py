@@ -8,15 +8,19 @@ from typing import Any
 
 import pytest
 
+from banish.caching.policy import CachePolicy
+from banish.caching.storing import make_metadata
 from banish.http.fields import Fields
+from banish.http.messages import RequestHead, ResponseHead
 from banish.purge.stamps import Finding, PurgeTable
 from banish.purge.targets import tag_target
 from banish.store.bodies import Body, BodyLimits
+from banish.store.files import BodyFiles
 from banish.store.memory import MemoryStore, PutOutcome, Removal
 from banish.store.records import StoredResponse
 from banish.store.spool import SpoolBudget
 from banish.tables import Accounts
-from tests.stored import HOST, SITE, key_of, stored_response, url_of
+from tests.stored import SITE, key_of, stored_response, url_of
 
 
 class Kept:
@@ -483,6 +487,34 @@ class TestReseating:
         assert not kept.store.reseat(other, Body.complete(b"another"), 7)
 
 
+class TestUnseating:
+    """A file that is about to go takes along what reads from it."""
+
+    @staticmethod
+    def filed(name: str, serial: int, directory: Path) -> StoredResponse:
+        files = BodyFiles(directory, accounts=Accounts())
+        record = stored_response(name, body=Body.stored(files.file(1, serial, 10, b"")))
+        record.serial = serial
+        files.close()
+        return record
+
+    def test_only_that_one_goes(self, tmp_path: Path) -> None:
+        kept = Kept(disk_below=True)
+        filed, other, in_memory = (
+            self.filed("a", 7, tmp_path),
+            self.filed("b", 8, tmp_path),
+            stored_response("c"),
+        )
+        in_memory.serial = 9
+        for record in (filed, other, in_memory):
+            assert kept.store.put(record).stored
+        for name, serial in (("a", 8), ("a", 7), ("c", 9), ("none", 7)):
+            kept.store.unseat(key_of(name), serial)
+        assert list(kept.store.walk()) == [record for record in kept.store.walk() if record in (other, in_memory)]
+        assert len(kept.store) == 2
+        assert kept.removed == [(key_of("a"), Removal.EVICTED)]
+
+
 def test_hits_are_counted_as_they_are_told(kept: Kept) -> None:
     record = stored_response("a")
     kept.store.put(record)
@@ -538,26 +570,35 @@ def test_a_walk_goes_on_from_any_place(kept: Kept) -> None:
         assert next(kept.store.walk_from(place), None) == next(iter(whole[passed:]), None)
 
 
+def received(n: int, body_bytes: int) -> StoredResponse:
+    """A response as the rules leave it: moments, validators and names of its own. Some are on disk as well."""
+    lines = [(f"x-field-{m}".encode(), f"some value {m} of response {n}".encode()) for m in range(n % 20)]
+    lines += [
+        (b"date", b"Sun, 09 Sep 2001 01:46:%02d GMT" % (n % 60)),
+        (b"cache-control", b"max-age=%d" % (600 + n % 10)),
+        (b"etag", b'"%d"' % n),
+        (b"vary", b"accept-encoding"),
+        (b"cache-tag", b", ".join([b"tag-%d-of-%d" % (m, n) for m in range(n % 4)])),
+    ]
+    request = RequestHead("GET", f"/{n}", Fields.of([("Accept-Encoding", f"gzip{n}")]))
+    meta = make_metadata(
+        key_of(str(n)), request, ResponseHead(200, Fields.decode(lines)), CachePolicy(),
+        requested_at=1e9 + n + 0.1, received_at=1e9 + n + 0.2,
+    )  # fmt: skip
+    record = StoredResponse(meta, Body.complete(random.Random(n).randbytes(body_bytes)), 0, 0)
+    record.serial = 1_000_000 + n if n % 2 else 0
+    return record
+
+
 @pytest.mark.parametrize(("responses", "body_bytes"), [(2000, 10), (1000, 1000), (100, 100_000)])
 def test_the_accounts_match_the_allocator_within_a_tenth(responses: int, body_bytes: int) -> None:
-    def received(n: int) -> StoredResponse:
-        lines = [(f"x-field-{m}".encode(), f"some value {m} of response {n}".encode()) for m in range(n % 20)]
-        return stored_response(
-            f"{SITE}#0123456789ab https://{HOST}/{n}",
-            body=random.Random(n).randbytes(body_bytes),
-            vary=("accept-encoding",),
-            selecting=(f"gzip{n}",),
-            tags=tuple([f"tag-{m}-of-{n}" for m in range(n % 4)]),
-            fields=Fields.decode(lines),
-        )
-
     kept = Kept(1 << 30)
-    received(0)
+    received(0, body_bytes)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
         for n in range(responses):
-            assert kept.store.put(received(n)).stored
+            assert kept.store.put(received(n, body_bytes)).stored
         gc.collect()
         after, _ = tracemalloc.get_traced_memory()
     finally:
