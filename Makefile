@@ -8,8 +8,10 @@ INSTALLED := .venv/.installed
 TESTS ?= tests
 WORKERS ?= 2
 SOAK_S ?= 300
+RACE_S ?= 300
 
-.PHONY: help setup demo test soak check format lint types imports docs docs-check conformance scoreboard bench lock clean
+.PHONY: help setup demo test soak check format lint types imports docs docs-check conformance scoreboard bench \
+	bench-purge lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +60,10 @@ scoreboard: $(INSTALLED) ## Score against a checkout of the current suite: CACHE
 
 bench: $(INSTALLED) ## CPU per hit beside nginx's (nginx is compared with if it is there)
 	$(BIN)/python bench/hit/run.py
+
+bench-purge: $(INSTALLED) ## What purging costs, beside Varnish's and nginx's if they are there; then the race (RACE_S=300)
+	$(BIN)/python bench/purge/run.py
+	$(BIN)/python bench/purge/race.py --seconds $(RACE_S)
 
 lock: $(INSTALLED) ## Pin the dependencies anew (UPGRADE=1 takes the newest)
 	tools/lock $(if $(UPGRADE),--upgrade)

@@ -116,6 +116,7 @@ class Disk:
             deleted += progress.deleted
             if progress.idle:
                 return deleted
+            self.store._shelf.threads.submit(int).result()  # it may wait for what threads do
         raise AssertionError("the sweep does not come to an end")
 
     def sweep_once(self) -> None:

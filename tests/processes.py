@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from banish.store.logwriter import WAL_BYTES
 from banish.testing.origin import ScriptedOrigin
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -209,6 +210,13 @@ class EdgeProcess:
         while self.metrics().get(sample, 0) < at_least:
             assert time.monotonic() < end, f"{sample} stayed below {at_least}"
 
+    def until_log_has_room(self, data: Path) -> None:
+        """Ask for the metrics until the purge log has taken the room it takes when first idle, memory for it included."""
+        end = time.monotonic() + WAIT_S
+        while (data / "purges.sqlite-wal").stat().st_size < WAL_BYTES:
+            assert time.monotonic() < end, "the log takes no room"
+            self.metrics()
+
     # --- memory; Linux only
 
     def rss_bytes(self) -> int:
@@ -229,15 +237,17 @@ class EdgeProcess:
         return int(found[1]) * 1024
 
 
-def spawn(*arguments: str, cwd: Path | None = None) -> "subprocess.Popen[str]":
-    """`banish` with these arguments."""
+def spawn(
+    *arguments: str, cwd: Path | None = None, extra: Mapping[str, str] | None = None, module: str = "banish.cli.main"
+) -> "subprocess.Popen[str]":
+    """`banish` with these arguments, and `extra` in its environment; or another module that does as it does."""
     return subprocess.Popen(
-        [sys.executable, "-m", "banish.cli.main", *arguments],
+        [sys.executable, "-m", module, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
+        env=environment() | dict(extra or {}),
         cwd=cwd,
     )
 

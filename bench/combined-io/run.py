@@ -12,6 +12,7 @@ import datetime
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Final, TypeVar
@@ -27,6 +28,7 @@ from serving import Objects, Running
 
 HERE: Final = Path(__file__).resolve().parent
 STATES: Final = ("cold", "warm")
+YARDSTICKS: Final = ("pages", "nginx")
 
 T = TypeVar("T")
 Samples = dict[str, dict[str, list[Reading]]]
@@ -113,7 +115,8 @@ def turns(members: list[T], number: int) -> list[T]:
 
 def times(samples: list[Reading], of: list[Reading], figure: str) -> float:
     """The median of a figure over the same one of another way, round by round."""
-    return median(getattr(one, figure) / getattr(other, figure) for one, other in zip(samples, of, strict=True))
+    at = Reading._fields.index(figure)
+    return median(one[at] / other[at] for one, other in zip(samples, of, strict=True))
 
 
 def page(date: str, options: argparse.Namespace, alone: Samples, served: Samples, first: dict[str, Reading]) -> str:
@@ -122,27 +125,28 @@ def page(date: str, options: argparse.Namespace, alone: Samples, served: Samples
     facts.append(f"{options.rounds} rounds; {options.objects} bodies of {options.mib} MiB for each pass")
     lines = [f"# Large bodies from disk to client, {date}", "", "Method: [README](../README.md).", ""]
     lines += [f"- {fact}" for fact in facts]
+    yardsticks = tuple(name for name in YARDSTICKS if name in first)
     for state in STATES:
-        lines += ["", f"## From file to client, {state}", "", *_table(served[state], "pages")]
+        lines += ["", f"## From file to client, {state}", "", *_table(served[state], yardsticks)]
     lines += ["", "## The first pass after the start: chunks are verified as they are read", ""]
-    lines += ["Page cache warm; one pass each.", "", *_table({name: [one] for name, one in first.items()}, "pages")]
+    lines += ["Page cache warm; one pass each.", "", *_table({name: [one] for name, one in first.items()}, yardsticks)]
     for state in STATES:
-        lines += ["", f"## Reading alone, {state}", "", *_table(alone[state], next(iter(reading.WAYS)))]
+        lines += ["", f"## Reading alone, {state}", "", *_table(alone[state], [next(iter(reading.WAYS))])]
     return "\n".join(lines) + "\n"
 
 
 _WANTED: Final = ("CPU", "system", "TCP congestion control", "Python", "nginx", "commit", "load average at the end")
 
 
-def _table(rows: dict[str, list[Reading]], yardstick: str) -> list[str]:
-    heads = ["way", "CPU µs a MiB", f"× {yardstick}", "MiB/s", f"× {yardstick}", "device reads a MiB", "KiB each"]
+def _table(rows: dict[str, list[Reading]], yardsticks: Sequence[str]) -> list[str]:
+    heads = ["way", "CPU µs a MiB", *[f"× {name}" for name in yardsticks], "MiB/s"]
+    heads += [*[f"× {name}" for name in yardsticks], "device reads a MiB", "KiB each"]
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
     for way, samples in rows.items():
         cpu, wall, requests, each = (median(one[at] for one in samples) for at in range(len(Reading._fields)))
-        cpu_times = times(samples, rows[yardstick], "cpu_us")
-        rate_times = times(rows[yardstick], samples, "wall_us")
-        cells = [f"{cpu:,.0f}", f"{cpu_times:.2f}", f"{1e6 / wall:,.0f}", f"{rate_times:.2f}"]
-        cells += [f"{requests:.1f}", f"{each:.0f}"] if requests else ["", ""]
+        cells = [f"{cpu:,.0f}", *[f"{times(samples, rows[name], 'cpu_us'):.2f}" for name in yardsticks]]
+        cells += [f"{1e6 / wall:,.0f}", *[f"{times(rows[name], samples, 'wall_us'):.2f}" for name in yardsticks]]
+        cells += [f"{requests:.1f}", f"{each:.0f}"] if requests >= 0.05 else ["", ""]
         lines.append(f"| {way} | " + " | ".join(cells) + " |")
     return lines
 

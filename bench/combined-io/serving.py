@@ -39,14 +39,14 @@ class Running(NamedTuple):
 
 
 class Objects(NamedTuple):
-    """What is served: /0 to /count-1, of so many MiB each."""
+    """What is served: /0, /1 … and so on, of so many MiB each."""
 
-    count: int
+    number: int
     mib: int
 
     @property
     def n_bytes(self) -> int:
-        return self.count * self.mib << 20
+        return self.number * self.mib << 20
 
 
 @contextlib.contextmanager
@@ -88,10 +88,10 @@ def running(name: str, cpu: int, origin_port: int, objects: Objects, data: Path)
         server = Server(name, port, process, hit)
         ask_all(server, objects, must_hit=False)
         if name in WAYS:
-            until_counted(admin_port, 'banish_body_files_kept_total{how="linked"}', objects.count)
+            until_counted(admin_port, 'banish_body_files_kept_total{how="linked"}', objects.number)
         home = data / ("bodies" if name in WAYS else "cache")
         files = [path for path in home.rglob("*") if path.is_file()]
-        assert len(files) == objects.count, f"{name} has {len(files)} files in store"
+        assert len(files) == objects.number, f"{name} has {len(files)} files in store"
         yield Running(server, files, admin_port)
 
 
@@ -126,7 +126,7 @@ def ask_all(server: Server, objects: Objects, *, must_hit: bool = True) -> None:
     """Ask for every object once. Raises RuntimeError if an answer is not what it should be."""
     buffer = memoryview(bytearray(1 << 20))
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as sock:
-        for number in range(objects.count):
+        for number in range(objects.number):
             sock.sendall(b"GET /%d HTTP/1.1\r\nHost: bench.example\r\n\r\n" % number)
             held = b""
             while b"\r\n\r\n" not in held or len(held.partition(b"\r\n\r\n")[2]) < 100:

@@ -52,8 +52,8 @@ static struct {
     double seconds;
     uint64_t requests; /* stop after so many instead of after `seconds`; 0: no such end */
     size_t size;
-    const char *hit;
-} options = {.connections = 32, .urls = 1000, .seconds = 5, .size = 1024, .hit = ""};
+    const char *hit, *extra; /* what marks a hit; one more field of every request, without its CRLF */
+} options = {.connections = 32, .urls = 1000, .seconds = 5, .size = 1024, .hit = "", .extra = ""};
 
 static struct {
     uint64_t sent, answered, bytes, wrong_status, wrong_length, wrong_body, not_hit;
@@ -101,8 +101,9 @@ static void render_requests(void) {
     for (int i = 0; i < options.urls; i++) {
         struct request *r = &requests[i];
         r->path_length = (size_t)snprintf(r->path, sizeof r->path, "/%zu/%06d", options.size, i);
-        r->length = (size_t)snprintf(r->bytes, sizeof r->bytes, "GET %s HTTP/1.1\r\nHost: bench.example\r\n%s\r\n",
-                                     r->path, options.fields ? BROWSER_FIELDS : "");
+        r->length = (size_t)snprintf(r->bytes, sizeof r->bytes, "GET %s HTTP/1.1\r\nHost: bench.example\r\n%s%s%s\r\n",
+                                     r->path, options.fields ? BROWSER_FIELDS : "", options.extra,
+                                     *options.extra ? "\r\n" : "");
         if (r->length >= sizeof r->bytes) die("request too long");
         char *found = strstr(r->bytes, "session=");
         r->session = found ? found + strlen("session=") : NULL;
@@ -206,6 +207,7 @@ static void parse_options(int argc, char **argv) {
         else if (!strcmp(name, "--urls")) options.urls = atoi(value);
         else if (!strcmp(name, "--fields")) options.fields = atoi(value);
         else if (!strcmp(name, "--hit")) options.hit = value;
+        else if (!strcmp(name, "--extra")) options.extra = value;
         else { fprintf(stderr, "load: unknown option %s\n", name); exit(2); }
     }
     if (options.connections < 1 || options.connections > CONNECTIONS_MAX) die("--connections");

@@ -27,6 +27,8 @@ class Case(NamedTuple):
 
     size: int
     fields: bool
+    extra: str = ""
+    """One more field of every request."""
 
     def __str__(self) -> str:
         return f"{self.size // 1024} KiB, {'browser fields' if self.fields else 'Host alone'}"
@@ -64,6 +66,7 @@ class Load:
     def run(self, server: Server, case: Case, *, seconds: float = 0, requests: int = 0) -> dict[str, float]:
         """Ask for so long, or so often; raises RuntimeError if any answer was not the hit it should be."""
         what = ["--size", str(case.size), "--fields", str(int(case.fields)), "--hit", server.hit]
+        what += ["--extra", case.extra] if case.extra else []
         end = ["--requests", str(requests)] if requests else ["--seconds", str(seconds)]
         done = subprocess.run(
             [str(self._program), "--port", str(server.port), *self._common, *what, *end],

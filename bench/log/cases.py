@@ -6,6 +6,7 @@ durable, and CPU time by thread. Not here: where logs lie (disks.py); rounds, re
 
 import asyncio
 import itertools
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -20,7 +21,9 @@ from banish.purge.records import RECORD_VERSION, Record, RecordKind, digest, enc
 from banish.purge.stamps import Mode
 from banish.purge.targets import Kind
 from banish.store.identity import Identity
+from banish.store.ledger import Ledger
 from banish.store.log import PurgeLog
+from banish.store.logwriter import WAL_BYTES
 from banish.tables import Accounts
 
 BATCH: Final = 100
@@ -32,6 +35,9 @@ BATCHES_PER_S: Final = 100
 IN_FLIGHT: Final = 64
 """Records that wait at a time, in the case that goes as fast as it can."""
 
+FIRST: Final = 150
+"""Batches that fit in a WAL before it begins anew."""
+
 READY: Final = 512
 """Records made before the clock starts, logged again and again under new apply indexes."""
 
@@ -42,14 +48,20 @@ class Case(NamedTuple):
     name: str
     what: str
     targets: int
+    in_flight: int = 1
+    room: bool = True
+    """Whether the log has taken disk space for its WAL, as it does after a second of quiet."""
+    records_max: float = math.inf
 
 
 CASES: Final = (
     Case("bare", "no log: the bytes of a batch written in place and synced, one after the other", BATCH),
     Case("one", "purges of one target, one after the other", 1),
     Case("batch", f"batches of {BATCH} targets, one after the other", BATCH),
+    Case("first", f"the same, the first {FIRST} of a log", BATCH, records_max=FIRST),
+    Case("roomless", "the same before the log has taken its room", BATCH, room=False, records_max=FIRST),
     Case("steady", f"{BATCHES_PER_S} batches of {BATCH} targets a second, at even distances", BATCH),
-    Case("full", f"batches of {BATCH} targets, {IN_FLIGHT} waiting at a time", BATCH),
+    Case("full", f"batches of {BATCH} targets, {IN_FLIGHT} waiting at a time", BATCH, in_flight=IN_FLIGHT),
 )
 
 
@@ -94,12 +106,12 @@ async def measure(case: Case, directory: Path, prepared: Prepared, seconds: floa
     """Run one case in `directory`, which is empty."""
     if case.name == "bare":
         return _bare(directory, len(prepared.records[0][0]), seconds)
-    async with _Run.begun(directory, prepared) as run:
+    async with _Run.begun(directory, prepared, case) as run:
         began, loop_began, writer_began = time.perf_counter(), time.thread_time(), run.writer_cpu_s()
         if case.name == "steady":
             await run.steady(seconds)
         else:
-            await run.closed(IN_FLIGHT if case.name == "full" else 1, seconds)
+            await run.closed(case, seconds)
         return Sample(
             seconds=time.perf_counter() - began,
             latencies_s=run.latencies_s,
@@ -123,10 +135,16 @@ class _Run:
 
     @classmethod
     @asynccontextmanager
-    async def begun(cls, directory: Path, prepared: Prepared) -> AsyncIterator["_Run"]:
+    async def begun(cls, directory: Path, prepared: Prepared, case: Case) -> AsyncIterator["_Run"]:
         accounts = Accounts()
-        path = directory / "purges.sqlite"
-        log = PurgeLog.open(path, accounts=accounts, clock=SystemClock(), retention_s=1e9, retention_bytes=1 << 40)
+        log = PurgeLog.open(
+            directory / "purges.sqlite",
+            accounts=accounts,
+            clock=SystemClock(),
+            retention_s=1e9,
+            retention_bytes=1 << 40,
+            ledger=_roomy if case.room else Ledger.open,
+        )
         try:
             run = cls(log, accounts, prepared)
             await run._append(time.perf_counter())
@@ -157,15 +175,15 @@ class _Run:
         await durable
         self.latencies_s.append(time.perf_counter() - due)
 
-    async def closed(self, in_flight: int, seconds: float) -> None:
+    async def closed(self, case: Case, seconds: float) -> None:
         """So many at a time, each followed by the next."""
         until = time.perf_counter() + seconds
 
         async def one_after_the_other() -> None:
-            while (now := time.perf_counter()) < until:
+            while (now := time.perf_counter()) < until and self._index <= case.records_max:
                 await self._append(now)
 
-        await asyncio.gather(*(one_after_the_other() for _ in range(in_flight)))
+        await asyncio.gather(*(one_after_the_other() for _ in range(case.in_flight)))
 
     async def steady(self, seconds: float) -> None:
         """When it is due, however long the others take."""
@@ -178,6 +196,12 @@ class _Run:
             waiting.add(task)
             task.add_done_callback(waiting.discard)
         await asyncio.gather(*waiting)
+
+
+def _roomy(path: Path | None) -> Ledger:
+    ledger = Ledger.open(path)
+    ledger.make_room(WAL_BYTES)
+    return ledger
 
 
 def _bare(directory: Path, size: int, seconds: float) -> Sample:

@@ -78,7 +78,11 @@ async def filled(data: Path, count: int) -> float:
 def _record(key: str, number: int, index: int) -> StoredResponse:
     content, now = objects.body(SIZE, number), time.time()
     target = objects.path(SIZE, number)
-    lines = [*objects.fields(target, content), ("Date", "Mon, 23 Nov 2026 00:00:00 GMT"), ("xkey", " ".join(tags(number)))]
+    lines = [
+        *objects.fields(target, content),
+        ("Date", "Mon, 23 Nov 2026 00:00:00 GMT"),
+        ("xkey", " ".join(tags(number))),
+    ]
     meta = Metadata(
         key=key,
         status=200,

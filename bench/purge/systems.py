@@ -178,15 +178,15 @@ class VarnishBans(VarnishXkey):
             case "url":
                 ban = f"obj.http.x-host == {host} && obj.http.x-url == /{path}"
             case "tag":
-                ban = f'obj.http.xkey ~ "(^| ){target.value}( |$)"'
+                ban = rf"obj.http.xkey ~ (^|\s){target.value}(\s|$)"
             case "prefix":
-                ban = f'obj.http.x-host == {host} && obj.http.x-url ~ "^/{path}"'
+                ban = f"obj.http.x-host == {host} && obj.http.x-url ~ ^/{path}"
             case "host":
                 ban = f"obj.http.x-host == {host}"
             case "pattern":  # "*/s1/*"
-                ban = f'obj.http.x-url ~ "^{target.value.removeprefix("*").removesuffix("*")}"'
+                ban = f"obj.http.x-url ~ ^{target.value.removeprefix('*').removesuffix('*')}"
             case _:
-                ban = 'obj.http.x-url ~ "."'
+                ban = "obj.http.x-url ~ ."
         return f"BAN / HTTP/1.1\r\nHost: x\r\nban: {ban}\r\n\r\n".encode()
 
 
@@ -213,7 +213,7 @@ class Nginx(System):
     def request(self, targets: Iterable[Target], key: str = "") -> bytes:
         (target,) = targets
         host, _, path = target.value.partition("/")
-        return f"PURGE /{path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+        return f"GET /purge/{path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
 
 
 SYSTEMS: Final[dict[str, type[System]]] = {kind.name: kind for kind in (Banish, VarnishXkey, VarnishBans, Nginx)}

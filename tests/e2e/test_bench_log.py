@@ -15,5 +15,5 @@ def test_smallest_run_measures_every_case(tmp_path: Path) -> None:
     command = [sys.executable, str(RUN), "--smoke", "--directory", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50)
     assert done.returncode == 0, done.stdout + done.stderr
-    for case in ("bare", "one", "batch", "steady", "full"):
+    for case in ("bare", "one", "batch", "first", "roomless", "steady", "full"):
         assert f"\n| {case} | " in done.stdout

@@ -92,6 +92,7 @@ class Reader:
 def edge(origin_url: str, tmp_path: Path) -> Iterator[EdgeProcess]:
     flags = ["--set", "log.access=off", "--set", "disk.budget_bytes=0", "--set", "memory.budget_bytes=1GiB"]
     with edge_process(tmp_path, "--origin", origin_url, *flags) as running:
+        running.until_log_has_room(tmp_path)
         yield running
 
 
@@ -130,6 +131,7 @@ def test_a_budget_bounds_the_process(origin_url: str, tmp_path: Path) -> None:
     budget = 16 << 20
     flags = ["--set", "log.access=off", "--set", "disk.budget_bytes=0", "--set", f"memory.budget_bytes={budget}"]
     with edge_process(tmp_path, "--origin", origin_url, *flags) as edge:
+        edge.until_log_has_room(tmp_path)
         reader = Reader(edge)
         reader.ask(range(WARM_UP), pipelined=PIPELINED)
         had = edge.rss_bytes() - accounted(edge)

@@ -9,6 +9,7 @@ back, swept, forgotten and evicted in which order is left to chance. The model d
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from banish.purge.names import Names
 from banish.purge.stamps import PurgeTable
 from banish.purge.targets import Target, matches, prefix_target, tag_target
+from banish.store import memory
 from banish.store.bodies import Body
 from banish.store.floor import Floor
 from banish.store.memory import MemoryStore, PutOutcome
@@ -25,6 +27,9 @@ from tests.stored import HOST, SITE, key_of, stored_response, url_of
 
 PLACES = ("a", "b")
 STAMP_AGE_S, UNDO_WINDOW_S = 2.0, 8.0
+BUDGET_BYTES = 6000
+"""Room for three or four small responses."""
+
 KEPT = (PutOutcome.STORED, PutOutcome.EVICTED, PutOutcome.TOO_LARGE)
 """What a disk below is given: it was not purged, whether or not memory has room for it."""
 
@@ -133,7 +138,7 @@ class World:
         self.purges = Purges()
         self.roomy, self.over_disk = roomy, over_disk
         self.store = MemoryStore(
-            1 << 24 if roomy else 4500, table=self.table, accounts=Accounts(), disk_below=over_disk
+            1 << 24 if roomy else BUDGET_BYTES, table=self.table, accounts=Accounts(), disk_below=over_disk
         )
         self.disk = Disk(self.table)
         self.floor = Floor(
@@ -160,8 +165,8 @@ class World:
     def send(self, numbers: Numbers) -> None:
         """A fetch begins. What it brings is stored when it ends."""
         fence = self.table.index
-        place, variant, tags = numbers.one(PLACES), numbers.one("12"), numbers.one(TAGS)
-        size = numbers.one([500, 500, 500, 5000])
+        place, variant, tags = numbers.one(PLACES), numbers.one("123"), numbers.one(TAGS)
+        size = numbers.one([500, 500, 500, BUDGET_BYTES])
 
         def arrive() -> None:
             new = self._response(place, variant, tags, fence, b"x" * size)
@@ -170,11 +175,20 @@ class World:
         self.fetches.append(arrive)
 
     def validate(self, numbers: Numbers) -> None:
-        """A stored response is looked up, its origin asked about it later, and that confirms it later still."""
+        """A stored response is looked up, its origin asked about it later, and that confirms it, at once or later."""
         records = self.store.lookup(key_of(numbers.one(PLACES)))
-        if records:
-            old = numbers.one(records)
-            self.fetches.append(lambda: self.fetches.append(self._validation(old, self.table.index)))
+        if not records:
+            return
+        old, at_once = numbers.one(records), numbers.below(2)
+
+        def ask() -> None:
+            arrive = self._validation(old, self.table.index)
+            if at_once:
+                arrive()
+            else:
+                self.fetches.append(arrive)
+
+        self.fetches.append(ask)
 
     def _validation(self, old: StoredResponse, fence: int) -> Callable[[], None]:
         meta = old.meta
@@ -321,8 +335,10 @@ class World:
         for record in records:
             assert not self.purges.dead(record.names, record.fence, self.store.swept)
             assert record.soft_at not in self.purges.undone or record.soft_at > self.store.swept
+        assert self.table.floor <= self.store.swept
+        assert self.table.floor <= self.disk.swept or not self.over_disk
         assert len(self.store) == len(records)
-        assert self.roomy or self.store.memory_bytes <= 4500
+        assert self.roomy or self.store.memory_bytes <= BUDGET_BYTES
 
 
 STORING = (World.store_one,) * 4 + (World.send, World.validate, World.end, World.end, World.remove)
@@ -335,7 +351,8 @@ steps = st.tuples(
 )
 
 
-@settings(max_examples=250)
+@mock.patch.object(memory, "SLICES", 8)  # the model walks them all at each step
+@settings(max_examples=600)
 @given(st.booleans(), st.booleans(), st.lists(steps, min_size=40, max_size=80))
 def test_any_interleaving(roomy: bool, over_disk: bool, plan: list[tuple[Step, int]]) -> None:
     world = World(roomy=roomy, over_disk=over_disk)

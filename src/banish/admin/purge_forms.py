@@ -20,7 +20,7 @@ from msgspec import UNSET, Meta, UnsetType
 from banish.admin.moments import moment
 from banish.edge.receipts import DryRun, Feed, Page, Purge, PurgeRequest, PurgeState, Sample, Stage, TargetCount
 from banish.errors import ClientError
-from banish.purge.given import Given, item_of, parse_targets
+from banish.purge.given import TARGETS_MAX, Given, item_of, parse_targets
 from banish.purge.positions import parse_position
 from banish.purge.records import RecordKind
 from banish.purge.stamps import Mode
@@ -56,7 +56,9 @@ class TargetForm(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_
 class PurgeForm(TargetForm, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A purge: one atomic batch of targets. A single target may be written at the top, without `targets`."""
 
-    targets: Annotated[list[TargetForm], Meta(min_length=1)] | UnsetType = UNSET
+    targets: (
+        Annotated[list[TargetForm], Meta(min_length=1, extra_json_schema={"maxItems": TARGETS_MAX})] | UnsetType
+    ) = UNSET
     """All that is purged at one moment."""
     mode: Mode | None = None
     """hard: unusable from now on. soft: stale from now on. hard if left out."""
@@ -178,14 +180,14 @@ def read_form(data: bytes) -> PurgeForm:
 
 
 def asked(form: PurgeForm, *, key: str, now: float, body: bytes = b"") -> PurgeRequest:
-    """What the purge service is asked, `form` having been read from `body`. Raises ClientError(400)."""
+    """What the purge service is asked, `form` having been read from `body`. Raises ClientError: 400, 413 too much."""
     top = {name: value for name, value in msgspec.to_builtins(form).items() if name in _TARGET_FIELDS}
     if form.targets is UNSET:
         items = [top]
     elif top:
         raise ClientError(400, f'write "{next(iter(top))}" within "targets", or leave "targets" out')
     else:
-        items = [msgspec.to_builtins(one) for one in form.targets]
+        items = msgspec.to_builtins(form.targets)
     return PurgeRequest(
         targets=parse_targets(items),
         mode=form.mode or Mode.HARD,
@@ -210,7 +212,7 @@ def told(purge: Purge, *, record: bytes | UnsetType = UNSET) -> PurgeTold:
     position = parse_position(purge.id)
     return PurgeTold(
         position=PositionTold(position.edge, position.epoch, position.seq),
-        targets=tuple(msgspec.convert(item_of(given), TargetTold) for given in purge.targets),
+        targets=tuple([TargetTold(**item_of(given)) for given in purge.targets]),
         record=record,
         links=_links(purge),
         **{name: getattr(purge, name) for name in Purge.__struct_fields__ if name != "targets"},
@@ -244,10 +246,7 @@ def dry_run_told(run: DryRun) -> DryRunTold:
 
 
 def _counted(counts: Iterable[TargetCount]) -> tuple[TargetTold, ...]:
-    return tuple(
-        msgspec.convert({**item_of(one.target), "matched": one.matched, "bytes": one.bytes}, TargetTold)
-        for one in counts
-    )
+    return tuple([TargetTold(**item_of(one.target), matched=one.matched, bytes=one.bytes) for one in counts])
 
 
 def _links(purge: Purge) -> dict[str, str]:

@@ -38,15 +38,12 @@ from banish.admin.purge_forms import (
     state_told,
     told,
 )
-from banish.edge.receipts import Filters, Purge, PurgeRequest, Wait
+from banish.edge.receipts import Filters, Purge, Wait
 from banish.errors import ClientError, LimitExceeded
 from banish.purge.records import RecordKind
 
 PURGE_BODY_BYTES_MAX = 1024**2
 """The body of one request: four times what a record may hold, since JSON is more wordy."""
-
-LARGE_BODY_BYTES = 16 * 1024
-"""From here on a body is read on a thread: some thousand targets are tens of milliseconds of work."""
 
 BODY_S = 10.0
 """How long it may take to arrive."""
@@ -60,22 +57,13 @@ _EITHER = frozenset({Right.READ, Right.PURGE})
 
 async def _purge(call: Call) -> Response:
     body = await _body(call.request)
-    key, now = _idempotency_key(call.request), call.subject.clock.now()
-    if len(body) < LARGE_BODY_BYTES:
-        dry_run, request = _read(body, key, now)
-    else:
-        dry_run, request = await asyncio.to_thread(_read, body, key, now)
-    if dry_run:
+    form = read_form(body)
+    request = asked(form, key=_idempotency_key(call.request), now=call.subject.clock.now(), body=body)
+    if form.dry_run:
         return json(dry_run_told(await call.subject.purger.dry_run(request, call.access.caller)))
     _need(call.access, Right.PURGE)
     purge = await call.subject.purger.purge(request, call.access.caller)
     return json(told(purge), 200 if purge.replayed else 202, {"location": f"/purges/{purge.id}"})
-
-
-def _read(body: bytes, key: str, now: float) -> tuple[bool, PurgeRequest]:
-    """Whether it is a dry run, and what is asked."""
-    form = read_form(body)
-    return form.dry_run, asked(form, key=key, now=now, body=body)
 
 
 async def _undo(call: Call) -> Response:

@@ -3,15 +3,16 @@
 Every step sends real requests over loopback sockets, shows what came back, counts what the origin was asked,
 and holds it against what was promised. The exit code is 0 only if every promise was kept.
 
-Not here: the origin's site (`demo_site.py`), the client and how an exchange looks (`demo_wire.py`).
+Not here: the origin's site (`demo_site.py`), the edge that is shown (`demo_edge.py`), the client and how an exchange
+looks (`demo_wire.py`).
 """
 
 import asyncio
-import contextlib
+import json
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import h11
 import uvloop
@@ -19,10 +20,9 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
+from banish.cli.demo_edge import DemoEdge
 from banish.cli.demo_site import Origin, tides_csv
 from banish.cli.demo_wire import Exchange, FieldLines, ask, draw
-from banish.edge.config import load
-from banish.proxy.serve import Edge
 
 CLIENTS = 20
 REFRESH_S_MAX = 5
@@ -36,10 +36,10 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 class Walk:
     """The walk through: asks, shows, counts, and remembers which promises were kept."""
 
-    def __init__(self, console: Console, origin: Origin, port: int) -> None:
+    def __init__(self, console: Console, origin: Origin, edge: DemoEdge) -> None:
         self.console = console
         self.origin = origin
-        self.port = port
+        self.edge = edge
         self.kept = 0
         self.broken = 0
 
@@ -51,10 +51,24 @@ class Walk:
     ) -> tuple[Exchange, int]:
         """One exchange, shown; with it how many requests reached the origin meanwhile."""
         asked_before = len(self.origin.fetches)
-        exchange = await ask(self.port, path, method=method, fields=fields, body=body)
+        exchange = await ask(self.edge.port, path, method=method, fields=fields, body=body)
         fetches = len(self.origin.fetches) - asked_before
         self.console.print(draw(exchange, self.origin_asked(fetches)), highlight=False)
         return exchange, fetches
+
+    async def tell_admin(self, method: str, path: str, **form: object) -> str:
+        """Ask something of the admin listener, shown; the id of the purge that the answer is about."""
+        fields = (("Content-Type", "application/json"),) if form else ()
+        body = json.dumps(form).encode() if form else b""
+        exchange = await ask(self.edge.admin_port, path, method=method, fields=fields, body=body)
+        told = json.loads(exchange.body)
+        self.console.print(draw(exchange, "of the admin listener"), highlight=False)
+        self.console.print(f"    {told.get('state', told)}: {told.get('id')}", style="dim", highlight=False)
+        return str(told.get("id"))
+
+    async def purge(self, **form: object) -> str:
+        """Make a purge; its id."""
+        return await self.tell_admin("POST", "/purges", **form)
 
     def origin_asked(self, fetches: int) -> str:
         """That many fetches, in words."""
@@ -97,7 +111,7 @@ async def hit(walk: Walk) -> None:
 async def collapse(walk: Walk) -> None:
     """Collapse. The rain radar takes the origin 400 ms to draw; twenty clients ask for it at once."""
     before = len(walk.origin.fetches)
-    crowd = await asyncio.gather(*[ask(walk.port, "/radar") for _ in range(CLIENTS)])
+    crowd = await asyncio.gather(*[ask(walk.edge.port, "/radar") for _ in range(CLIENTS)])
     fetches = len(walk.origin.fetches) - before
     waited = sum(exchange.cache_status.get("collapsed") is True for exchange in crowd)
     slowest_ms = max(exchange.took_s for exchange in crowd) * 1000
@@ -133,7 +147,7 @@ async def stale_while_revalidate(walk: Walk) -> None:
         refresh = await walk.origin.fetch(asked_before)
         await refresh.answered.wait()
         # The new reading has left the origin; it takes the edge a moment to store it.
-        while (fresh := await ask(walk.port, "/api/tides")).body == first.body:
+        while (fresh := await ask(walk.edge.port, "/api/tides")).body == first.body:
             pass
     walk.console.print(draw(fresh, walk.origin_asked(0)), highlight=False)
     walk.promise("and once that was here, the next client found the new reading", fresh.hit)
@@ -170,6 +184,69 @@ async def unsafe_method(walk: Walk) -> None:
     walk.promise("the next reader sees the new entry", fetches == 1 and b"Grace" in after.body)
 
 
+async def purge_by_tag(walk: Walk) -> None:
+    """Purge by tag. The front page and the ferry's carry the tag `page`, the style sheet does not. One purge takes all
+    that carry it, at once."""
+    for path in ("/", "/welcome", "/style.css"):
+        await ask(walk.edge.port, path)
+    stored = [await ask(walk.edge.port, path) for path in ("/", "/welcome", "/style.css")]
+    walk.promise("two pages and a style sheet are hits", all(exchange.hit for exchange in stored))
+    purge = await walk.purge(tag="page", reason="a new header on every page")
+    front, fetches = await walk.ask("/")
+    walk.promise("the next request for one page goes to the origin", fetches == 1)
+    walk.promise("and its answer says which purge it was", front.cache_status.get("detail") == f"purge:{purge}")
+    _, fetches = await walk.ask("/welcome")
+    walk.promise("so does that for the other", fetches == 1)
+    style, fetches = await walk.ask("/style.css")
+    walk.promise("the style sheet is a hit as before", style.hit and fetches == 0)
+
+
+async def soft_purge(walk: Walk) -> None:
+    """Soft purge. What has changed, maybe, need not be thrown away: it is stale from now on, and the origin is asked
+    whether it still holds. For a minute such a purge can be taken back."""
+    before, _ = await walk.ask("/welcome")
+    await walk.purge(tag="ferry", mode="soft")
+    after, fetches = await walk.ask("/welcome")
+    walk.promise("the origin said 304 and sent no page", fetches == 1 and walk.origin.fetches[-1].status == 304)
+    walk.promise("the client got the stored page, whole", after.status == 200 and after.body == before.body)
+    purge = await walk.purge(tag="ferry", mode="soft")
+    await walk.tell_admin("DELETE", f"/purges/{purge}")
+    again, fetches = await walk.ask("/welcome")
+    walk.promise("a soft purge that was taken back leaves a hit", again.hit and fetches == 0)
+
+
+async def purge_during_a_fetch(walk: Walk) -> None:
+    """Purge during a fetch. A picture of the radar is being drawn when it is purged. It arrives after the purge, and
+    shows what was true before."""
+    asked_before = len(walk.origin.fetches)
+    early = asyncio.create_task(ask(walk.edge.port, "/radar"))
+    async with asyncio.timeout(REFRESH_S_MAX):
+        await walk.origin.fetch(asked_before)
+    walk.say("  (a client has asked for /radar, and the origin draws)")
+    await walk.purge(url=f"{walk.edge.url}/radar")
+    old = await early
+    walk.console.print(draw(old, walk.origin_asked(1)), highlight=False)
+    walk.promise("who asked before the purge got what was on its way", old.status == 200)
+    new, fetches = await walk.ask("/radar")
+    walk.promise("who asks after it gets a new picture", fetches == 1 and new.body != old.body)
+    again, fetches = await walk.ask("/radar")
+    walk.promise("the old one has not come back", again.hit and fetches == 0 and again.body == new.body)
+
+
+async def restart(walk: Walk) -> None:
+    """Restart. The edge stops, and another one starts on what it left in its data directory."""
+    guests, _ = await walk.ask("/guestbook")
+    await walk.purge(url=f"{walk.edge.url}/guestbook")
+    await walk.edge.stop()
+    walk.say("  (the edge has stopped)")
+    await walk.edge.start()
+    walk.say("  (it is back)")
+    whole, fetches = await walk.ask("/archive/tides.csv")
+    walk.promise("the large file is a hit as before", whole.hit and fetches == 0 and whole.body == tides_csv())
+    _, fetches = await walk.ask("/guestbook")
+    walk.promise("what was purged before is as gone as it was", guests.status == 200 and fetches == 1)
+
+
 async def origin_gone(walk: Walk) -> None:
     """Origin gone. The origin stops; what has become stale is better than an error."""
     await walk.ask("/news")
@@ -191,6 +268,10 @@ STEPS: tuple[Step, ...] = (
     variants,
     part_of_a_large_file,
     unsafe_method,
+    purge_by_tag,
+    soft_purge,
+    purge_during_a_fetch,
+    restart,
     origin_gone,
 )
 
@@ -201,7 +282,7 @@ async def walk_through(walk: Walk) -> None:
         title, _, words = (step.__doc__ or "").partition(". ")
         walk.console.print()
         walk.console.print(Rule(f"[bold]{number}. {title}", align="left", style="blue"))
-        walk.say(words)
+        walk.say(" ".join(words.split()))
         try:
             await step(walk)
         except (OSError, h11.ProtocolError) as error:  # TimeoutError is an OSError
@@ -217,7 +298,7 @@ def _closing(walk: Walk) -> None:
 
 
 def _invite(walk: Walk) -> None:
-    base = f"http://127.0.0.1:{walk.port}"
+    base, admin = walk.edge.url, walk.edge.admin_url
     walk.console.print(f"\nThe edge stays up at [bold]{base}/[/] until you press Ctrl-C. To try:")
     for command in (
         f"curl -i {base}/news",
@@ -225,35 +306,21 @@ def _invite(walk: Walk) -> None:
         f"curl -i -H 'Cache-Control: no-cache' {base}/api/tides",
         f"curl -s -r 0-99 {base}/archive/tides.csv",
         f"curl -i -d 'Me: hello' {base}/guestbook",
+        f"banish purge --admin {admin} --tag page --wait",
+        f"banish explain --admin {admin} {base}/",
+        f"banish purges --admin {admin}",
     ):
         walk.console.print(f"  {command}", style="cyan", highlight=False)
-
-
-@contextlib.asynccontextmanager
-async def _running_edge(origin_url: str, port: int, data: str) -> AsyncIterator[int]:
-    """An edge before that origin, as `banish serve --origin` would start it; gives the port it listens on."""
-    flags = {
-        "origin": origin_url,
-        "listen": f"127.0.0.1:{port}",
-        "admin.listen": "off",
-        "data": data,
-        "log.access": "off",
-        "log.level": "error",
-    }
-    edge = Edge(load(flags=flags))
-    await edge.start()
-    try:
-        yield edge.ports[0]
-    finally:
-        await edge.stop()
 
 
 async def _run(*, stay: bool, port: int | None) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH_WITHOUT_TERMINAL)
     with tempfile.TemporaryDirectory(prefix="banish-demo-") as data:
-        async with Origin() as origin, _running_edge(origin.url, port or 0, data) as edge_port:
-            walk = Walk(console, origin, edge_port)
-            console.print(f"origin {origin.url}   edge http://127.0.0.1:{edge_port}", highlight=False)
+        async with Origin() as origin, DemoEdge(origin.url, data, port or 0) as edge:
+            walk = Walk(console, origin, edge)
+            console.print(
+                f"origin {origin.url}   edge {edge.url}   its admin listener {edge.admin_url}", highlight=False
+            )
             await walk_through(walk)
             _closing(walk)
             if stay:

@@ -203,8 +203,10 @@ async def _news(request: Request) -> Response:
 
 
 async def _radar(request: Request) -> Response:
+    request.app.state.pictures += 1
+    body = f"<p>Dry until the evening.</p><p>Picture {request.app.state.pictures}</p>"
     await asyncio.sleep(RADAR_TAKES_S)
-    page = PAGE.format(language="en", title="Rain radar", body="<p>Dry until the evening.</p>")
+    page = PAGE.format(language="en", title="Rain radar", body=body)
     return _answer(request, page, "text/html", cache_control="max-age=60", tags="page,weather")
 
 
@@ -290,7 +292,7 @@ def _site() -> Starlette:
         routes=[
             Route("/", _front),  # fresh for a minute
             Route("/news", _news),  # fresh for a second, then worth a conditional request
-            Route("/radar", _radar),  # slow to make: worth collapsing
+            Route("/radar", _radar),  # slow to make: worth collapsing; as of the moment when it was asked for
             Route("/api/tides", _tides),  # slow, and stale is good enough while a new one is made
             Route("/welcome", _welcome),  # one variant for each language
             Route("/guestbook", _guestbook, methods=["GET", "POST"]),  # changed by an unsafe method
@@ -300,6 +302,6 @@ def _site() -> Starlette:
             Route("/archive/tides.csv", _archive),  # large: worth a range request
         ]
     )
-    site.state.readings = 0
+    site.state.readings = site.state.pictures = 0
     site.state.entries = ["Ada: lovely harbour"]
     return site

@@ -31,6 +31,8 @@ class Exchange:
     fields: Mapping[str, str]
     body: bytes
     took_s: float
+    sent: bytes = b""
+    """The request's body."""
 
     @property
     def cache_status(self) -> Mapping[str, object]:
@@ -70,6 +72,7 @@ async def ask(port: int, path: str, *, method: str = "GET", fields: FieldLines =
         {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers},
         content,
         time.perf_counter() - started,
+        body,
     )
 
 
@@ -89,16 +92,18 @@ async def _read_response(reader: asyncio.StreamReader, wire: h11.Connection) -> 
             return head, bytes(content)
 
 
-def draw(exchange: Exchange, origin_asked: str) -> Text:
-    """The exchange as lines for a terminal: request, status and time, and the fields that matter."""
+def draw(exchange: Exchange, remark: str) -> Text:
+    """The exchange as lines for a terminal: request, status and time, a remark, and the fields that matter."""
     text = Text("  ")
     text.append(f"{exchange.method} {exchange.path}", "bold")
     for name, value in exchange.asked_with:
         text.append(f"\n      {name}: {value}", "dim")
+    if exchange.sent:
+        text.append(f"\n      {exchange.sent.decode()}", "bold")
     text.append("\n    → ", "dim")
     text.append(f"{exchange.status} {exchange.reason}", "green" if exchange.status < 400 else "red")
     text.append(f"   {_size(len(exchange.body))} in {exchange.took_s * 1000:.1f} ms", "dim")
-    text.append(f"   {origin_asked}", "magenta")
+    text.append(f"   {remark}", "magenta")
     for name in SHOWN_OF_RESPONSE:
         if name in exchange.fields:
             text.append(f"\n      {name.title()}: ", "dim")

@@ -74,6 +74,7 @@ def open_data(config: Config, *, table: PurgeTable, clock: Clock, accounts: Acco
     opened: without it no purge can be kept. A store that cannot be opened is dropped.
     """
     directory = Path(config.data) if config.data is not None else None
+    disk = purges = None
     identity = Identity.open(directory)
     try:
         purges = PurgeLog.open(
@@ -84,7 +85,6 @@ def open_data(config: Config, *, table: PurgeTable, clock: Clock, accounts: Acco
             retention_bytes=config.purge.retention_bytes,
         )
         identity.seal(purges)
-        disk = None
         if directory is not None and config.disk.budget_bytes:
             index, files = (
                 _open_index(directory / "index", accounts),
@@ -101,7 +101,9 @@ def open_data(config: Config, *, table: PurgeTable, clock: Clock, accounts: Acco
             )
         _begin(purges, disk, table, accounts)
     except BaseException:
-        identity.close()
+        for part in (purges, disk, identity):
+            if part is not None:
+                part.close()
         raise
     return DataDirectory(identity, purges, disk)
 

@@ -27,6 +27,7 @@ import structlog
 
 from banish.caching.policy import CachePolicy
 from banish.clock import Clock
+from banish.edge.asking import in_steps
 from banish.edge.datadir import INDEX_BLOCK
 from banish.errors import ClientError, LimitExceeded, LogUnwritable
 from banish.http.targets import Target as UrlTarget
@@ -150,8 +151,8 @@ class Issued:
 class Issuer:
     """Issues the entries of one edge. It belongs to the event loop.
 
-    `policy_of` gives the caching policy of a URL's target, by which cache keys are made. `on_passing` is called with
-    each new value of `passing`.
+    `policy_of` gives the caching policy of a URL's target, by which cache keys are made; `rules` is another object when
+    these policies are others. `on_passing` is called with each new value of `passing`.
     """
 
     def __init__(
@@ -162,6 +163,7 @@ class Issuer:
         identity: Identity,
         store: Store,
         policy_of: Callable[[UrlTarget], CachePolicy],
+        rules: Callable[[], object],
         clock: Clock,
         accounts: Accounts,
         on_passing: Callable[[bool], None],
@@ -174,6 +176,7 @@ class Issuer:
         self._identity = identity
         self._store = store
         self._policy_of = policy_of
+        self._rules = rules
         self._clock = clock
         self._on_passing = on_passing
         self._opened = False
@@ -210,13 +213,28 @@ class Issuer:
     def canonical(self, targets: Iterable[Given], sites: tuple[str, ...], mode: Mode) -> Batch:
         """What given targets mean here, now."""
         batch = Batch()
+        self._add(batch, targets, sites, mode)
+        return batch
+
+    async def canonical_in_steps(self, targets: Sequence[Given], sites: tuple[str, ...], mode: Mode) -> Batch:
+        """The same for as many as a purge may have, without holding up the event loop. Rules that change meanwhile
+        count for all of them.
+        """
+        while True:
+            rules = self._rules()
+            batch = Batch()
+            async for few in in_steps(targets):
+                self._add(batch, few, sites, mode)
+            if self._rules() is rules:
+                return batch
+
+    def _add(self, batch: Batch, targets: Iterable[Given], sites: tuple[str, ...], mode: Mode) -> None:
         for given in targets:
             meant = canonical(given, sites, self._policy_of)
             (batch.hard if (given.mode or mode) is Mode.HARD else batch.soft).extend(meant.targets)
             batch.canonical.append(meant.targets)
             if meant.widened is not None:
                 batch.widened.append(meant.widened)
-        return batch
 
     def issue(
         self,

@@ -23,7 +23,7 @@ import structlog
 from banish.caching.policy import CachePolicy
 from banish.clock import Clock
 from banish.edge import dryrun
-from banish.edge.asking import REASON_CHARS_MAX, checked, digest_of, own_modes, scope
+from banish.edge.asking import check_reason, checked, digest_of, own_modes, scope
 from banish.edge.config import Purge as Settings
 from banish.edge.history import History, read_record, tell
 from banish.edge.issuing import Batch, Identity, Issued, Issuer, Store
@@ -45,7 +45,7 @@ from banish.edge.schedules import Schedules
 from banish.edge.undoing import Undoable
 from banish.errors import BanishError, ClientError, LimitExceeded, LogUnwritable, StoreError
 from banish.http.targets import Target as UrlTarget
-from banish.purge.given import Given
+from banish.purge.given import TARGETS_MAX, Given
 from banish.purge.records import EVERY_SITE, Record, RecordKind
 from banish.purge.stamps import Mode, PurgeTable
 from banish.purge.targets import Target
@@ -89,8 +89,8 @@ class _Keyed(NamedTuple):
 class Purger:
     """The purge service of one edge. It belongs to the event loop.
 
-    `policy_of` gives the caching policy of a URL's target, by which cache keys are made. `on_passing` is called with
-    each new value of `passing`.
+    `policy_of` gives the caching policy of a URL's target, by which cache keys are made; `rules` is another object when
+    these policies are others. `on_passing` is called with each new value of `passing`.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class Purger:
         identity: Identity,
         store: Store,
         policy_of: Callable[[UrlTarget], CachePolicy],
+        rules: Callable[[], object] = lambda: None,
         settings: Settings,
         clock: Clock,
         accounts: Accounts,
@@ -117,6 +118,7 @@ class Purger:
             identity=identity,
             store=store,
             policy_of=policy_of,
+            rules=rules,
             clock=clock,
             accounts=accounts,
             on_passing=on_passing,
@@ -173,7 +175,7 @@ class Purger:
         """
         try:
             sites = scope(asked.site, caller)
-            checked(asked)
+            await checked(asked)
             if asked.key:
                 return await self._purge_once(asked, caller, sites)
             return await self._accept(asked, caller, sites)
@@ -239,7 +241,8 @@ class Purger:
         }
         if asked.at is not None and asked.at > self._clock.now():
             return await self._schedule(asked.at, told)
-        batch = self._issuer.canonical(targets, sites, mode)
+        batch = await self._issuer.canonical_in_steps(targets, sites, mode)
+        self._issuer.check_room()
         issued = self._issue_purge(batch, told)
         await _durable(issued)
         return tell(issued.index, issued.record, Stage.APPLIED, widened=batch.widened)
@@ -270,6 +273,9 @@ class Purger:
         """Make unusable what an unsafe request changed; its apply index. In effect when this returns, and logged
         without anybody waiting for it (rule 13).
         """
+        if len(targets) > TARGETS_MAX:
+            self.invalidate(targets[:TARGETS_MAX])
+            return self.invalidate(targets[TARGETS_MAX:])
         sites = tuple(dict.fromkeys([target.site for target in targets]))
         try:
             issued = self._issuer.issue(
@@ -294,6 +300,7 @@ class Purger:
         Raises ClientError: 400 no id, 403 it is about a site that is not the caller's, 404 no such purge, 409 it cannot
         be taken back (any more), 503 as `purge`.
         """
+        check_reason(reason)
         entry, record = await self._history.entry(id, caller.sites)
         if caller.sites is not None and not (record.sites and set(record.sites) <= set(caller.sites)):
             raise ClientError(403, "it is about sites that this token may not purge", close=False)
@@ -319,7 +326,7 @@ class Purger:
             about=record.position.text,
             actor=caller.name,
             source=caller.source,
-            reason=reason[:REASON_CHARS_MAX],
+            reason=reason,
             follows=index,
         )
         if scheduled:
@@ -380,9 +387,9 @@ class Purger:
     async def dry_run(self, asked: PurgeRequest, caller: Caller) -> DryRun:
         """What a purge would match now. Raises ClientError as `purge` (400, 403)."""
         sites = scope(asked.site, caller)
-        checked(asked)
+        await checked(asked)
         mode, targets = own_modes(asked)
-        batch = self._issuer.canonical(targets, sites, mode)
+        batch = await self._issuer.canonical_in_steps(targets, sites, mode)
         held = self._store.survey([*batch.hard, *batch.soft])
         return await dryrun.dry_run(
             held, targets, batch.canonical, mode=mode, sites=sites, widened=tuple(batch.widened)
@@ -431,13 +438,14 @@ class Purger:
         """Do what is due: end undo windows, carry schedules out."""
         self._undoable.expire(self._clock.monotonic())
         for index, record in self._schedules.due(self._clock.now()):
+            batch = await self._issuer.canonical_in_steps(record.targets, record.sites, record.mode)
             if self.passing:
                 return  # later, then
-            if index in self._schedules:
-                self._carry_out(index, record)
+            if index in self._schedules:  # and not cancelled meanwhile
+                self._carry_out(index, record, batch)
             await asyncio.sleep(0)
 
-    def _carry_out(self, index: int, record: Record) -> None:
+    def _carry_out(self, index: int, record: Record, batch: Batch) -> None:
         """Issue the purge that was scheduled, in the name of who scheduled it."""
         self._schedules.take(index)
         told = {
@@ -449,7 +457,6 @@ class Purger:
             "reason": record.reason,
             "about": record.position.text,
         }
-        batch = self._issuer.canonical(record.targets, record.sites, record.mode)
         issued = self._issue_purge(batch, told, follows=index)
         issued.durable.add_done_callback(lambda _: self._progress.changed(index))
 

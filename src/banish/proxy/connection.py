@@ -30,7 +30,7 @@ from typing import cast
 import structlog
 
 from banish.edge.config import ClientTimeouts
-from banish.errors import BanishError, ClientError
+from banish.errors import BanishError, ClientError, StoreError
 from banish.http.chunks import encode_chunk, encode_last_chunk, passable_trailers
 from banish.http.dates import format_http_date
 from banish.http.messages import RequestHead, ResponseHead
@@ -420,6 +420,8 @@ class ClientConnection(asyncio.Protocol):
             head += encode_last_chunk(None if answer.trailers is None else passable_trailers(answer.trailers()))
         if head:
             self._transport.write(head)
+        if answer.length is not None and sent != answer.length:  # the client would take the next answer for the rest
+            raise StoreError(f"a body of {answer.length} bytes ended after {sent}")
         return sent
 
     async def _send_file(self, head: bytes, file: FileSender) -> None:

@@ -36,6 +36,7 @@ from banish.proxy.pipeline import Pipeline
 from banish.proxy.taking import Taker
 from banish.proxy.tls import Certificates
 from banish.purge.stamps import PurgeTable
+from banish.purge.targets import everything_target
 from banish.store.bodies import Body, BodyLimits
 from banish.store.spool import SpoolBudget
 from banish.store.tiers import Store
@@ -111,6 +112,7 @@ class Edge:
             store=self.store,
             policy_of=self._policy_of,
             settings=config.purge,
+            rules=lambda: self._pipeline.runtimes,
             clock=self.clock,
             accounts=self.accounts,
             on_passing=lambda passing: self.hot.clear(),
@@ -239,6 +241,7 @@ class Edge:
         self.access_log.reopen()
         self._retired.append(former)
         asyncio.get_running_loop().call_later(RETIRED_S, self._close_retired, former)
+        self._forget_former_rules(former)
         self._keep_in_force()
         self._background(self._drop_strangers())
 
@@ -290,6 +293,14 @@ class Edge:
         """Let the disk drop what belongs to no site under its present rules."""
         if self.store.disk is not None:
             self.store.disk.in_force([site.key_name for site in self.sites.all])
+
+    def _forget_former_rules(self, former: Runtimes) -> None:
+        """Purge what was fetched under key rules that are no longer in force. Should they come back by another reload,
+        nothing of then may be found again: purges meanwhile were not spelt by them."""
+        in_force = {site.key_name for site in self.sites.all}
+        gone = dict.fromkeys([site.name for site in former.sites.all if site.key_name not in in_force])
+        if gone:
+            self.purger.invalidate([everything_target(name) for name in gone])
 
     def _policy_of(self, target: Target) -> CachePolicy:
         """The caching policy that requests for this target come under: purges by URL are spelt as requests are."""

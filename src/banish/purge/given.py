@@ -1,5 +1,7 @@
 """Targets as callers give them: how they are written, checked, kept and sent, and what each means on this edge.
 
+    JSON ── parse_targets ──▶ Given ── check, by the edge that accepts a purge ── canonical, by each edge ──▶ Target
+
 Targets travel and are logged as given, and each edge makes them canonical when it applies them, by its own rules
 (PURGE rule 6). The edge that accepts a purge refuses what has no meaning (`check`); an edge that is to apply one
 never does: what it cannot understand it widens (`canonical`, rule 7).
@@ -10,7 +12,7 @@ accepts is not widened for its form. `parse_targets([item_of(given)]) == (given,
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,11 +20,14 @@ import msgspec
 from banish.caching.keys import key_target
 from banish.caching.policy import DEFAULT_POLICY, CachePolicy
 from banish.caching.tags import TAG_BYTES_MAX
-from banish.errors import ClientError
+from banish.errors import ClientError, LimitExceeded
 from banish.http.targets import Target as HttpTarget
 from banish.purge.spelling import globs, group_values, host_values, hosts_of, tag_values, url_targets
 from banish.purge.stamps import Mode
-from banish.purge.targets import Kind, Target, compiled, everything_target, prefix_target, url_target, wider
+from banish.purge.targets import Kind, Target, compiled, everything_target, normal_headers, wider
+
+TARGETS_MAX = 2000
+"""Targets of one purge: it takes effect in one step, in which nothing is answered for a microsecond each."""
 
 VALUE_LENGTH_MAX = 8192
 """Characters of a target's value: no request line that is accepted holds a longer URL."""
@@ -76,19 +81,32 @@ _FORMS: dict[str, tuple[Kind, bool]] = {
     "everything": (Kind.EVERYTHING, False),
 }
 _BESIDE = {"headers": "url", "boundary": "prefix"}
+_NAMES = {kind: kind.value for kind in Kind}  # `value` of an enumeration's member takes longer than all else here
 
 
-def parse_targets(items: Iterable[Any]) -> tuple[Given, ...]:
-    """Targets in their JSON form; raises ClientError with the number of the one that is wrong, and what is right."""
-    parsed = []
-    for number, item in enumerate(items, 1):
-        try:
-            given = _parsed(item)
-            check(given)
-        except ClientError as error:
-            raise ClientError(400, f"target {number}: {error.reason}", close=False) from error
-        parsed.append(given)
+def parse_targets(items: Sequence[Any]) -> tuple[Given, ...]:
+    """Targets in their JSON form, not checked yet for what they say. Raises ClientError: 400 with the number of the
+    one that is in no such form and what is right, 413 there are too many.
+    """
+    if len(items) > TARGETS_MAX:
+        raise too_many(len(items))
+    parsed: list[Given] = []
+    try:
+        for item in items:
+            parsed.append(_parsed(item))  # noqa: PERF401 (the number of the one that is wrong)
+    except ClientError as error:
+        raise numbered(error, len(parsed) + 1) from error
     return tuple(parsed)
+
+
+def numbered(error: ClientError, number: int) -> ClientError:
+    """What is wrong with one target, told of a batch."""
+    return ClientError(error.status, f"target {number}: {error.reason}", close=False)
+
+
+def too_many(count: int) -> LimitExceeded:
+    """The refusal of a batch that is too large."""
+    return LimitExceeded(413, "TARGETS_MAX", f"a purge names {TARGETS_MAX} targets at most, not {count}: send several")
 
 
 def item_of(given: Given) -> dict[str, Any]:
@@ -104,7 +122,7 @@ def item_of(given: Given) -> dict[str, Any]:
 
 
 def _form(given: Given) -> str:
-    return "regex" if given.kind is Kind.PATTERN and given.regex else given.kind.value
+    return "regex" if given.regex and given.kind is Kind.PATTERN else _NAMES[given.kind]
 
 
 def _parsed(item: Any) -> Given:
@@ -114,17 +132,19 @@ def _parsed(item: Any) -> Given:
     if len(forms) != 1:
         raise _refusal(f"it has one of {', '.join(_FORMS)}, and {' and '.join(forms) or 'none'} is there")
     form = forms[0]
-    for name in item:
-        if name not in (form, "mode") and _BESIDE.get(name) != form:
-            raise _refusal(f"{name!r} has no meaning beside {form!r}")
     kind, regex = _FORMS[form]
     value = item[form]
     if value is not True if kind is Kind.EVERYTHING else not isinstance(value, str):
         raise _refusal(f"{form} is {'true' if kind is Kind.EVERYTHING else 'text'}")
+    text = "" if value is True else value
+    if len(item) == 1:
+        return Given(kind, text, False, regex)
+    for name in item:
+        if name not in (form, "mode") and _BESIDE.get(name) != form:
+            raise _refusal(f"{name!r} has no meaning beside {form!r}")
     boundary = item.get("boundary", False)
     if not isinstance(boundary, bool):
         raise _refusal("boundary is true or false")
-    text = "" if kind is Kind.EVERYTHING else value
     return Given(kind, text, boundary, regex, _parsed_headers(item), _parsed_mode(item))
 
 
@@ -171,9 +191,14 @@ def _check(given: Given) -> None:
         raise ValueError("regex is for patterns")
     if given.headers:
         _check_headers(given)
-    if given.kind is Kind.TAG and len(given.value.strip().encode()) > TAG_BYTES_MAX:
-        raise ValueError(f"no response is stored with a tag of more than {TAG_BYTES_MAX} bytes")
-    _meaning(given, _no_policy)
+    match given.kind:
+        case Kind.URL | Kind.PREFIX:
+            url_targets(given.value)
+        case Kind.TAG:
+            if len(given.value.strip().encode()) > TAG_BYTES_MAX:
+                raise ValueError(f"no response is stored with a tag of more than {TAG_BYTES_MAX} bytes")
+        case _:
+            _meaning(given, _no_policy)
 
 
 def _check_headers(given: Given) -> None:
@@ -200,30 +225,32 @@ def canonical(given: Given, sites: Sequence[str], policy_of: Callable[[HttpTarge
 
     `policy_of` knows the caching policy of a URL, which may leave parameters out of its key.
     """
+    reason: str | None
     try:
-        meant = _meaning(given, policy_of)
+        targets, reason = _meaning(given, policy_of)
     except ValueError as error:
-        targets = _wider(given)
-        meant = Canonical(targets, _widened(given, str(error), targets))
-    if not sites:
-        return meant
-    scoped = [msgspec.structs.replace(target, site=site) for site in sites for target in meant.targets]
-    return Canonical(tuple(scoped), meant.widened)
+        targets, reason = _wider(given), str(error)
+    widened = None if reason is None else _widened(given, reason, targets)
+    if sites:
+        targets = tuple([msgspec.structs.replace(target, site=site) for site in sites for target in targets])
+    return Canonical(targets, widened)
 
 
-def _meaning(given: Given, policy_of: Callable[[HttpTarget], CachePolicy]) -> Canonical:
-    """What it means on every site; raises ValueError if that cannot be told."""
+def _meaning(
+    given: Given, policy_of: Callable[[HttpTarget], CachePolicy]
+) -> tuple[tuple[Target, ...], str | None]:
+    """What it means on every site, and why that is wider than given, if it is. Raises ValueError if there is no telling."""
     kind, value = given.kind, given.value
     match kind:
         case Kind.URL:
-            urls = [key_target(url, policy_of(url)).url for url in url_targets(value)]
-            targets = [url_target("", url, given.headers) for url in urls]
+            headers = normal_headers(given.headers)
+            targets = [Target(kind, value=_place(url, policy_of), headers=headers) for url in url_targets(value)]
+        case Kind.TAG:
+            targets = [Target(kind, value=tag) for tag in tag_values(value)]
         case Kind.PREFIX:
             return _meant_by_prefix(given, policy_of)
         case Kind.HOST:
             targets = [Target(kind, value=host) for host in host_values(value)]
-        case Kind.TAG:
-            targets = [Target(kind, value=tag) for tag in tag_values(value)]
         case Kind.GROUP:
             targets = [Target(kind, value=group) for group in group_values(value)]
         case Kind.PATTERN:
@@ -233,22 +260,30 @@ def _meaning(given: Given, policy_of: Callable[[HttpTarget], CachePolicy]) -> Ca
                 compiled(pattern, given.regex)
         case Kind.EVERYTHING:
             targets = [Target(kind)]
-    return Canonical(tuple(dict.fromkeys(targets)), None)
+    return tuple(targets if len(targets) == 1 else dict.fromkeys(targets)), None
 
 
-def _meant_by_prefix(given: Given, policy_of: Callable[[HttpTarget], CachePolicy]) -> Canonical:
+def _place(url: HttpTarget, policy_of: Callable[[HttpTarget], CachePolicy]) -> str:
+    """The place of a URL as cache keys have it. What policies leave out of keys is in queries, so others need none."""
+    if url.query is None:
+        return url.host + url.path
+    kept = key_target(url, policy_of(url))
+    return kept.host + kept.path_and_query
+
+
+def _meant_by_prefix(
+    given: Given, policy_of: Callable[[HttpTarget], CachePolicy]
+) -> tuple[tuple[Target, ...], str | None]:
     """Where keys have their queries sorted or cut, a prefix that reaches into the query stands for its whole path."""
     targets: dict[Target, None] = {}
-    cut = False
+    reason = None
     for url in url_targets(given.value):
-        policy = policy_of(url)
-        if url.query is not None and (policy.query_sort or policy.query_drop):
-            cut = True
-            targets[prefix_target("", url.origin + url.path, boundary=True)] = None
+        if url.query is not None and ((policy := policy_of(url)).query_sort or policy.query_drop):
+            reason = "the site does not keep queries as they are"
+            targets[Target(Kind.PREFIX, value=url.host + url.path, boundary=True)] = None
         else:
-            targets[prefix_target("", url.url, boundary=given.boundary)] = None
-    meant = tuple(targets)
-    return Canonical(meant, _widened(given, "the site does not keep queries as they are", meant) if cut else None)
+            targets[Target(Kind.PREFIX, value=url.host + url.path_and_query, boundary=given.boundary)] = None
+    return tuple(targets), reason
 
 
 def _wider(given: Given) -> tuple[Target, ...]:

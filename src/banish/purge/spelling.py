@@ -15,7 +15,7 @@ import re
 import idna
 
 from banish.errors import ClientError
-from banish.http.targets import DEFAULT_PORTS, Target, parse_host, request_target
+from banish.http.targets import DEFAULT_PORTS, Target, parse_host, plain_target, request_target
 from banish.purge.targets import group_value
 
 _REFERENCE = re.compile(r"(?:(?:([A-Za-z][A-Za-z0-9+.-]*):)?//)?([^/?#]*)([^#]*)(?:#.*)?", re.DOTALL)
@@ -25,6 +25,9 @@ _BEYOND_ASCII = re.compile(r"[^!-~]+")
 
 def url_targets(text: str) -> tuple[Target, ...]:
     """The URLs that `text` means: one for each scheme, if it names none."""
+    plain = plain_target(text)  # most who purge write it so, and by the thousand
+    if plain is not None:
+        return (plain,)
     schemes, authority, rest = _taken_apart(text)
     return tuple([_target(scheme, authority, rest) for scheme in schemes])
 

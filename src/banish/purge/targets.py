@@ -88,7 +88,7 @@ class Target(msgspec.Struct, frozen=True, gc=False, order=True, omit_defaults=Tr
 
 def url_target(site: str, url: str, headers: Iterable[tuple[str, str]] = ()) -> Target:
     """All variants of one normalised URL or place, or the one that a request with these fields selects."""
-    return Target(Kind.URL, site, place_of(url), headers=_normal_headers(headers))
+    return Target(Kind.URL, site, place_of(url), headers=normal_headers(headers))
 
 
 def prefix_target(site: str, prefix: str, *, boundary: bool = False) -> Target:
@@ -132,7 +132,10 @@ def group_value(origin: str, group: str) -> str:
     return f"{origin} {group}"
 
 
-def _normal_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+def normal_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Request fields as the targets that name variants have them: see `Target.headers`."""
+    if headers == ():
+        return ()
     joined: dict[str, str] = {}
     for name, value in headers:
         name = name.lower()

@@ -56,7 +56,7 @@ def chunk_span(chunk: int, size: int) -> tuple[int, int]:
     return chunk * CHUNK_BYTES, min((chunk + 1) * CHUNK_BYTES, size)
 
 
-def chunk_holds(data: bytes, chunk: int, checksums: bytes) -> bool:
+def chunk_holds(data: bytes | memoryview, chunk: int, checksums: bytes) -> bool:
     """Whether these are the bytes of that chunk."""
     return _encoded(zlib.crc32(data)) == checksums[chunk * SUM_BYTES : (chunk + 1) * SUM_BYTES]
 

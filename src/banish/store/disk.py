@@ -267,8 +267,7 @@ class DiskStore:
         """Stop. What is on its way is waited for, but not kept. Blocks."""
         self._writes.behind.cancel_all()
         self._reads.close()
-        self._shelf.threads.stop()
-        self._shelf.index.close()
+        self._shelf.close()
 
     # Ours
 

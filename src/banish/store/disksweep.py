@@ -166,6 +166,7 @@ class DiskSweep:
             job = _Job(index, target, drops=target.kind is Kind.EVERYTHING)
             if not (job.drops and self._dropped(job)):
                 self._want(purge, job)
+        self._bound()
         self._settle(index)
 
     def release_soft(self, index: int) -> None:
@@ -190,6 +191,7 @@ class DiskSweep:
             held, purge.held = purge.held, ()
             for target in held:
                 self._want(purge, _Job(index, target))
+            self._bound()
             self._settle(index)
 
     def restart(self) -> None:
@@ -215,15 +217,15 @@ class DiskSweep:
             return
         purge.jobs += 1
         self._jobs.append(job)
-        if len(self._jobs) > min(TARGETS_MAX, max(TARGETS_MIN, self._shelf.generations.count)):
-            self._merge()
 
     def _want_pass(self, purge: _Purge) -> None:
         purge.passes = self._next_pass
         self._pass_wanted = True
 
-    def _merge(self) -> None:
-        """Have one pass do for all that wait."""
+    def _bound(self) -> None:
+        """Have one pass do for all that wait, if these are too many."""
+        if len(self._jobs) <= min(TARGETS_MAX, max(TARGETS_MIN, self._shelf.generations.count)):
+            return
         for job in self._jobs:
             purge = self._waiting[job.index]
             purge.jobs = 0

@@ -43,7 +43,7 @@ class DiskThreads:
             self._closing.put(descriptor)
 
     def stop(self) -> None:
-        """Stop the threads, once what they do is done. What has not begun is dropped."""
+        """Stop the threads, once all that was submitted is done."""
         if self._pool is not None:
             self._pool.shutdown(wait=True)
         closer, self._closer = self._closer, None

@@ -152,7 +152,7 @@ class Edit:
         self.touched[place.key] = place
 
     def miss(self, place: Place) -> None:
-        """A response is met of which the row was scrapped, when nobody knew what was in it: count out an average one."""
+        """A response turns out to have been in a row that was scrapped unread: count out an average one."""
         generation = place.generation
         if generation.count:
             self._count(place, -1, -(generation.bytes // generation.count))

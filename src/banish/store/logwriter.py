@@ -256,10 +256,10 @@ class LogWriter:
     def _hold(self, unwritten: list[Waiting], error: LogUnwritable | LogDamaged) -> None:
         """Keep `unwritten` and all that comes, until it is written or the edge stops."""
         log.error("the purge log cannot be written: purges are refused and nothing is cached", error=str(error))
-        self._trim = None
         self._fail(unwritten, error)
         while unwritten:
             last_try = self._stopping
+            self._trim = None  # for a quieter time: it would not let us wait
             self._wait(unwritten, error)
             try:
                 self._ledger.mend()

@@ -252,7 +252,8 @@ class MemoryStore:
         return True
 
     def reseat(self, record: StoredResponse, body: Body, serial: int) -> bool:
-        """Give a record that was written to disk its place there: the same bytes, from there on read from `body`.
+        """Give a record that was written to disk its place there: the same bytes, from there on read from `body`, unless
+        they are in memory, where reading costs less.
 
         If a validation has renewed the record meanwhile, the one that took over its body is meant. False if
         neither is held.
@@ -260,8 +261,11 @@ class MemoryStore:
         key, former = record.meta.key, record.body
         for held in self._slice(key).get(key, ()):
             if held.body is former and held.variant == record.variant:
+                held.serial = serial
+                if former.data is not None:
+                    return True
                 tier = self._tier(held)
-                held.body, held.serial = body, serial
+                held.body = body
                 if self._tier(held) is not tier:
                     tier.remove(held.variant)
                 self._reweigh(held)

@@ -222,7 +222,9 @@ class FileReader(BodyReader):
         if run is None:
             run = self._begin(self.offset, held)
         self._run = self._ahead = None
-        if not run.job.done():
+        if run.job.done():
+            run.job.result()
+        else:
             await asyncio.wrap_future(run.job)
         if run.failure is not None:
             raise StoreError(run.failure)
@@ -248,7 +250,7 @@ class FileReader(BodyReader):
 
 
 class _Run:
-    """Bytes of a file, within one chunk, that a thread reads: kept in memory, or only seen to be sound."""
+    """Bytes of a file, within one chunk, that a thread reads: held in memory, or only seen to be sound."""
 
     __slots__ = (
         "__weakref__", "_file", "data", "descriptor", "end", "failure", "held", "job", "large", "start",
@@ -276,9 +278,9 @@ class _Run:
         """Read. On a thread."""
         try:
             self.descriptor = self.descriptor or self._file.open()
-            data = self._file.read(self.descriptor, self.start, self.end)
+            if self.held:
+                self.data = self._file.read(self.descriptor, self.start, self.end)
+            else:
+                self._file.touch(self.descriptor, self.start, self.end)
         except StoreError as error:
             self.failure = str(error)
-            return
-        if self.held:
-            self.data = data

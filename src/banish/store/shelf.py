@@ -69,6 +69,7 @@ class Shelf:
         self.damages = accounts.tally(DISK_DAMAGED)
         accounts.read(DISK_FAILED, lambda: [((), int(self.failed))])
         self._readings: dict[bytes, list[Reading]] = {}
+        self._closed = False
         self._counting = Lock()  # failures are met on threads too
         self.index = index
         self.generations = Generations(index, files.generations())
@@ -87,7 +88,7 @@ class Shelf:
         if not self.failed:
             self.failed = True
             log.error("the disk failed; stored responses are kept in memory alone", to=to, error=str(error))
-        for readings in self._readings.values():
+        for readings in list(self._readings.values()):
             for reading in readings:
                 reading.stale = True
 
@@ -95,6 +96,12 @@ class Shelf:
         """Whatever is being read of this place is not as it should be any more."""
         for reading in self._readings.get(place.key, ()):
             reading.stale = True
+
+    def close(self) -> None:
+        """Stop, once what the threads do is done. Blocks."""
+        self._closed = True
+        self.threads.stop()
+        self.index.close()
 
     # Writing
 
@@ -183,7 +190,9 @@ class Shelf:
             raise
 
     def behind(self, to: str, call: Callable[..., object], *args: object) -> "Future[object]":
-        """Run `call` on a thread; that it failed is counted."""
+        """Run `call` on a thread; that it failed is counted. Not once the store is closed: the next start clears up."""
+        if self._closed:
+            return Future()
         done = self.threads.submit(call, *args)
         done.add_done_callback(lambda done: self._ended(to, done))
         return done

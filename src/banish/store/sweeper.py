@@ -4,6 +4,9 @@ A purge makes what it matches unusable at once and deletes nothing. Passes over 
 time-budgeted slice at a time. A pass has a goal, the apply index when it began: once every record was checked
 up to there, `swept` is that goal, and no stamp up to it can match anything in memory any more.
 
+Between two passes the sweeper rests, for many times as long as the first took: purges that come without end take
+a bounded share of the time, however much is stored, and those that come meanwhile share a pass.
+
 An undo makes a pass wanted again: what the purge had marked is to be looked at before the purge is forgotten.
 
 Not here: what a check does (`memory.py`); when stamps go (`floor.py`); when to sweep and for how long (`edge/`).
@@ -18,6 +21,9 @@ from banish.tables import Accounts, Metric
 
 CLOCK_EVERY = 16
 """URLs checked between two looks at the clock: about 30 µs of work."""
+
+REST_TIMES = 9.0
+"""How much longer than its work took a pass rests before the next: sweeping takes a tenth of the time at most."""
 
 SWEEPS = Metric("banish_store_sweeps_total", "counter", "Passes over the memory store that checked every record.")
 SWEEPS_YIELDED = Metric(
@@ -63,33 +69,47 @@ class Sweeper:
         self._goal = 0  # of the pass under way, or of the last
         self._slice = slices  # the next to list; `slices` between passes
         self._todo: list[str] = []
+        self._worked_s = 0.0  # in the pass under way
+        self._rest_until = float("-inf")
         self._again = False  # a purge was taken back since the pass began
         self._sweeps = accounts.tally(SWEEPS)
         self._yields = accounts.tally(SWEEPS_YIELDED)
 
     def sweep(self, budget_s: float, monotonic: Callable[[], float]) -> SweepProgress:
-        """Check records for about `budget_s`."""
-        began = monotonic()
+        """Check records for about `budget_s`; none while it rests, and then it is not idle."""
+        began = now = monotonic()
         examined = deleted = 0
-        while (keys := self._next_keys()) is not None:
+        while (self._passing or now >= self._rest_until) and (keys := self._next_keys()) is not None:
             deleted += sum(map(self._check, keys))
             examined += len(keys)
-            if not self._todo and self._slice == self._slices:
-                self._end_pass()
-            if monotonic() - began >= budget_s:
+            before, now = now, monotonic()
+            self._worked_s += now - before
+            if not self._passing:
+                self._end_pass(now)
+            if now - began >= budget_s:
                 self._yields.add()
                 return SweepProgress(examined, deleted, idle=False)
-        return SweepProgress(examined, deleted, idle=True)
+        return SweepProgress(examined, deleted, idle=not (self._passing or self._wanted))
 
     def again(self, index: int) -> None:
         """The purge with this apply index was taken back: look at everything once more before it is forgotten."""
         self.swept = min(self.swept, index - 1)
         self._again = True
 
+    @property
+    def _passing(self) -> bool:
+        """Whether a pass is under way."""
+        return bool(self._todo) or self._slice < self._slices
+
+    @property
+    def _wanted(self) -> bool:
+        """Whether there is something that the last pass has not looked for."""
+        return self._goal != self._table.index or self._again
+
     def _next_keys(self) -> list[str] | None:
         """The next few URLs to check, perhaps none; None if there is nothing to do."""
-        if not self._todo and self._slice == self._slices:
-            if self._goal == self._table.index and not self._again:
+        if not self._passing:
+            if not self._wanted:
                 return None
             self._goal, self._again = self._table.index, False
             self._slice = 0
@@ -99,7 +119,8 @@ class Sweeper:
         keys, self._todo = self._todo[-CLOCK_EVERY:], self._todo[:-CLOCK_EVERY]
         return keys
 
-    def _end_pass(self) -> None:
+    def _end_pass(self, now: float) -> None:
         self._sweeps.add()
+        self._rest_until, self._worked_s = now + REST_TIMES * self._worked_s, 0.0
         if not self._again:
             self.swept = self._goal

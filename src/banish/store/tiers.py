@@ -28,7 +28,6 @@ from banish.store.graves import Graves
 from banish.store.memory import MemoryStore, PutOutcome, Removal
 from banish.store.records import StoredResponse
 from banish.store.spool import SpoolBudget
-from banish.store.sweeper import SweepProgress
 from banish.tables import Accounts
 
 LOADS_MAX = 3
@@ -54,7 +53,8 @@ class Store:
 
     `on_removed` and `on_rivalled` are told of what is in memory, as `MemoryStore` says. `on_matched` is told of each
     response that a purge removed or marked as stale: the apply index, the target, how many (more than one where a whole
-    site went at once) and their bytes. `on_swept` is told when `has_swept` may have changed, `on_applied` when there is something to sweep.
+    site went at once) and their bytes. `on_swept` is told when `has_swept` may have changed, `on_applied` when there is
+    something to sweep.
     """
 
     def __init__(
@@ -256,12 +256,13 @@ class Store:
 
     def sweep(self, budget_s: float, monotonic: Callable[[], float]) -> bool:
         """Delete purged responses for about `budget_s`, then move the floor; whether nothing is left to do."""
-        swept = self.memory.swept
-        idle = self.memory.sweep(budget_s, monotonic).idle
+        began, swept = monotonic(), self.memory.swept
+        idle = self.memory.sweep(budget_s if self.disk is None else budget_s / 2, monotonic).idle
         if self.memory.swept != swept:
             self.on_swept()
-        if self.disk is not None and idle:
-            idle = self.disk.sweep(budget_s, monotonic).idle
+        if self.disk is not None:  # in turns: purges without end keep memory busy, and the floor waits for both
+            left_s = began + budget_s - monotonic()
+            idle = self.disk.sweep(left_s, monotonic).idle and idle
         return not self.floor.advance(monotonic()) and idle
 
     def _left_memory(self, record: StoredResponse, reason: Removal) -> None:

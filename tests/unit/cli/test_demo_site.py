@@ -48,6 +48,14 @@ def test_a_post_is_seen_by_the_next_reader() -> None:
     run(scene)
 
 
+def test_each_picture_of_the_radar_is_another() -> None:
+    async def scene(origin: Origin) -> None:
+        pages = await asyncio.gather(*[ask(origin.port, "/radar") for _ in range(2)])
+        assert len({page.body for page in pages}) == 2
+
+    run(scene)
+
+
 def test_the_origin_returns_on_the_same_port_after_it_was_gone() -> None:
     async def scene(origin: Origin) -> None:
         port = origin.port

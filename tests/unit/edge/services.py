@@ -113,6 +113,7 @@ class Service:
             identity=self.identity,
             store=self.store,
             policy_of=self._policy_of,
+            rules=lambda: self.policy,
             settings=settings or Settings(undo_window_s=UNDO_WINDOW_S),
             clock=self.clock,
             accounts=self.accounts,

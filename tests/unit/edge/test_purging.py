@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from banish.caching.policy import CachePolicy
-from banish.edge import issuing, purging
+from banish.edge import asking, issuing, purging
 from banish.edge.config import Purge as Settings
 from banish.edge.issuing import PASSING, PURGES_PENDING
 from banish.edge.purging import PURGES_REFUSED, PURGES_REPLAYED
@@ -259,6 +259,41 @@ async def test_rule_6_targets_are_logged_as_given_and_applied_by_the_rules_in_fo
         assert service.store.applied_[-1][1] == (here,)
     async with serving(tmp_path / "log", floor=0) as service:  # the site's rules have changed meanwhile
         assert (Target(Kind.URL, "", "example.com/a?b=1&utm_x=2&a=1"),) in [told[1] for told in service.store.applied_]
+
+
+@looped
+async def test_rule_6_rules_that_change_while_a_batch_is_made_canonical_count_for_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asking, "STEP_TARGETS", 1)
+    async with serving() as service:
+        asked = asyncio.create_task(service.purge(*[url(f"http://example.com/{name}?x") for name in "abcdef"]))
+        await settle(9)  # six are checked, some of them are spelled
+        service.policy = CachePolicy(query_drop=("x",))
+        await asked
+        assert [target.value for target in service.store.applied_[-1][1]] == [
+            f"example.com/{name}" for name in "abcdef"
+        ]
+
+
+@looped
+async def test_a_large_batch_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "STEP_TARGETS", 10)
+    async with serving() as service:
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        running = asyncio.create_task(others())
+        before = turns
+        await service.purge(*[tag(str(at)) for at in range(1000)])
+        running.cancel()
+        await settle()
+        assert turns - before >= 200, "a turn after every ten that are checked, and after every ten that are spelled"
 
 
 @looped
@@ -610,6 +645,8 @@ async def test_an_undo_is_for_those_who_may_purge_all_that_it_is_about() -> None
             await service.purger.undo(own.id[:-1] + "9999", ALICE)
         with refusal(400):
             await service.purger.undo("7", ALICE)
+        with refusal(400):
+            await service.purger.undo(own.id, ALICE, "x" * 1001)
         assert service.store.taken_back == [own.index]
 
 
@@ -664,6 +701,29 @@ async def test_rule_15_schedules_outlive_a_restart_and_are_carried_out_once(tmp_
         assert [hard for _, hard, _ in service.store.applied_ if hard] == [(tag_target("", "b"),)]
         states = [(await service.purger.get(each.id)).state for each in (soon, later, cancelled)]
         assert states == [Stage.SWEPT, Stage.APPLIED, Stage.CANCELLED]
+
+
+@looped
+async def test_marks_that_a_crash_has_lost_are_set_again(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with serving(tmp_path / "log", clock=clock) as service:
+        schedule = await service.purge(tag("a"), at=clock.now() + 10)
+        cancelled = await service.purge(tag("b"), at=clock.now() + 10)
+        await service.purger.undo(cancelled.id, ALICE)
+        clock.advance(10)
+        await service.purger.tick()
+        soft = await service.purge(tag("c"), mode=Mode.SOFT)
+        await service.purger.undo(soft.id, ALICE)
+        story = [(purge.state, purge.followed_by) for purge in (await service.purger.feed(None)).purges]
+    with contextlib.closing(sqlite3.connect(tmp_path / "log")) as tables, tables:
+        tables.execute("UPDATE entries SET undone_by = 0")
+    async with serving(tmp_path / "log", clock=clock, floor=0) as service:
+        applied = service.table.index
+        await service.purger.tick()
+        assert service.table.index == applied, "nothing is carried out twice"
+        await service.settled()
+        assert [(purge.state, purge.followed_by) for purge in (await service.purger.feed(None)).purges] == story
+        assert (await service.purger.get(schedule.id)).state is Stage.APPLIED
 
 
 @looped

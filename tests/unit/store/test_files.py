@@ -485,11 +485,31 @@ class TestDamage:
 
         run(play())
 
-    def test_an_error_of_the_disk_is_damage(self, kept: Kept) -> None:
+    @pytest.mark.parametrize("read", [StoredFile.verify, content])
+    def test_an_error_of_the_disk_is_damage(self, kept: Kept, read: Callable[[StoredFile], object]) -> None:
         file = kept.keep()
-        with mock.patch.object(os, "pread", side_effect=OSError(errno.EIO, "no")), pytest.raises(StoreError):
-            file.verify()
+        fails = mock.Mock(side_effect=OSError(errno.EIO, "no"))
+        with mock.patch.multiple(os, pread=fails, preadv=fails), pytest.raises(StoreError):
+            read(file)
         assert file.damaged is Damage.UNREADABLE
+
+    @pytest.mark.parametrize("call", ["works", "does not", "is missing"])
+    def test_what_was_cut_off_since_it_was_verified_is_found_out(
+        self, kept: Kept, call: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = kept.keep()
+        file.verify()
+        if call == "does not":
+            monkeypatch.setattr(os, "sendfile", mock.Mock(side_effect=OSError(errno.EINVAL, "no")))
+        elif call == "is missing":
+            monkeypatch.delattr(os, "sendfile")
+        descriptor = file.open()
+        file.touch(descriptor, CHUNK_BYTES, CHUNK_BYTES + 100)
+        cut_off(path_of(file))
+        file.touch(descriptor, CHUNK_BYTES, CHUNK_BYTES + 5)
+        with pytest.raises(StoreError):
+            file.touch(descriptor, CHUNK_BYTES, CHUNK_BYTES + 100)
+        assert file.damaged is Damage.SHORT
 
     def test_too_many_open_files_say_nothing_about_this_one(self, kept: Kept) -> None:
         file = kept.keep()
@@ -509,6 +529,22 @@ class TestDamage:
         file = kept.keep()
         grown(path_of(file))
         assert content(file) == WHOLE
+
+    @pytest.mark.parametrize("by_kernel", [False, True])
+    def test_a_fault_of_our_own_is_never_taken_for_the_end(self, kept: Kept, by_kernel: bool) -> None:
+        async def play() -> None:
+            reader = Body.stored(kept.keep()).reader()
+            assert isinstance(reader, FileReader)
+            with spy_on_reads() as asked:
+                await (reader.span() if by_kernel else reader.read(CHUNK_BYTES))
+                await asyncio.to_thread(asked.wait_for, 2)  # the next one is done by the time it is wanted
+            if by_kernel:
+                reader.sent(CHUNK_BYTES)
+            fault = mock.Mock(side_effect=MemoryError)
+            with mock.patch.multiple(StoredFile, read=fault, touch=fault), pytest.raises(MemoryError):
+                await (send_all(reader) if by_kernel else read_all(reader))
+
+        run(play())
 
     def test_an_error_met_by_a_reader_keeps_nothing_alive(self, kept: Kept) -> None:
         async def play() -> None:
@@ -598,14 +634,19 @@ class Reads:
 
 @contextlib.contextmanager
 def spy_on_reads() -> Iterator[Reads]:
-    real, reads = os.pread, Reads()
+    real, real_into, reads = os.pread, os.preadv, Reads()
 
     def read(descriptor: int, size: int, offset: int) -> bytes:
         data = real(descriptor, size, offset)
         reads.add(offset, size)
         return data
 
-    with mock.patch.object(os, "pread", read):
+    def read_into(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        n = real_into(descriptor, buffers, offset)
+        reads.add(offset, n)
+        return n
+
+    with mock.patch.multiple(os, pread=read, preadv=read_into):
         yield reads
 
 

@@ -510,6 +510,22 @@ class TestFailure:
         play(log, scene())
         assert told == [(False, threading.current_thread())]
 
+    def test_a_trim_asked_for_meanwhile_waits_with_the_others(self, path: Path) -> None:
+        disk = Disk()
+        log = open_log(path, ledger=disk.ledger, clock=FakeClock(now=RETENTION_S + 1))
+
+        async def scene() -> None:
+            issuer = await fill(log, 3)
+            disk.faults = [BROKEN] * 3
+            with pytest.raises(LogUnwritable):
+                await log.append(4, *issuer.record())
+            log.trim(floor=2)
+            await log.committed_past(3)
+            await rest(log)
+            assert indexes(await log.read(limit=9)) in ([3, 4], [1, 2, 3, 4])  # asked for again later, at worst
+
+        play(log, scene())
+
     def test_whoever_listens_is_told_once_each_way(self, path: Path) -> None:
         disk = Disk()
         log = open_log(path, ledger=disk.ledger)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from banish.store import spool
+from banish.store.checksums import CHUNK_BYTES, Checksums
 from banish.store.spool import SpoolBudget, SpoolFile
 
 
@@ -64,3 +65,31 @@ def test_shrinking_gives_back_the_surplus(tmp_path: Path) -> None:
     file.shrink(60)
     file.shrink(20)
     assert budget.used_bytes == 20
+
+
+def test_a_file_may_be_given_a_name_and_stays(tmp_path: Path) -> None:
+    budget = SpoolBudget(tmp_path, 100)
+    file = SpoolFile(budget)
+    file.write([b"hello ", b"world"], 0)
+    file.link(tmp_path / "kept")
+    del file
+    assert (tmp_path / "kept").read_bytes() == b"hello world"
+    with pytest.raises(FileExistsError):
+        linked(budget, tmp_path / "kept")
+
+
+def linked(budget: SpoolBudget, path: Path) -> None:
+    file = SpoolFile(budget)
+    file.write([b"other"], 0)
+    file.link(path)
+
+
+def test_checksums_are_of_what_was_written_and_pieces_give_it_back(tmp_path: Path) -> None:
+    data = os.urandom(CHUNK_BYTES + 5)
+    file = SpoolFile(SpoolBudget(tmp_path, 100))
+    for at in range(0, len(data), 300_000):
+        file.write([data[at : at + 100_000], data[at + 100_000 : at + 300_000]], at)
+    sums = Checksums()
+    sums.add(data)
+    assert file.checksums == sums.so_far()
+    assert b"".join(file.pieces()) == data

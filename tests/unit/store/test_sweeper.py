@@ -79,6 +79,33 @@ def test_a_purge_during_a_pass_waits_for_the_next() -> None:
     assert (store.swept, len(store)) == (2, 0)
 
 
+def test_purges_without_end_take_a_tenth_of_the_time() -> None:
+    table = PurgeTable()
+    store = store_of(table, 400)
+    clock = Hands(step_s=0.001)
+    began, worked_s = clock.time_s, 0.0
+    for n in range(20_000):
+        table.apply([url_of(f"none-{n}")])
+        before = clock.time_s
+        if store.sweep(0.005, clock).examined:
+            worked_s += clock.time_s - before
+    assert store.swept > 10_000
+    assert 0.05 < worked_s / (clock.time_s - began) < 0.12
+
+
+def test_while_it_rests_it_says_that_something_is_left() -> None:
+    table = PurgeTable()
+    store = store_of(table, 200)
+    clock = Hands(step_s=0.01)
+    table.apply([url_of("7")])
+    while not store.sweep(1.0, clock).idle:
+        pass
+    table.apply([url_of("8")])
+    assert store.sweep(1.0, clock) == (0, 0, False)
+    clock.time_s += 1000.0
+    assert store.sweep(1.0, clock).deleted == 1
+
+
 class TestUndo:
     def test_what_a_purge_had_marked_is_looked_at_again_before_it_counts_as_swept(self) -> None:
         table = PurgeTable()

@@ -118,8 +118,8 @@ async def test_rows_of_the_queue_that_lead_nowhere_go_when_the_hand_meets_them(t
     async with opened(tmp_path, budget_bytes=14_000) as disk:
         fill(disk, range(1))
         batch = Batch()
-        batch.put(Family.ORDER, order_key(0), encode_pointer(next(iter(disk.rows(Family.OBJECTS)))))
         batch.put(Family.ORDER, order_key(0) + b"odd", b"\x01nothing")
+        batch.put(Family.ORDER, order_key(0), encode_pointer(b"\0\0\0\x63another generation's"))
         disk.index.write(batch)
         fill(disk, range(1, 30))
         assert len(disk.rows(Family.ORDER)) == len(disk.store)
