@@ -111,7 +111,7 @@ class Disk:
     def sweep(self) -> int:
         """Sweep until nothing is left; how many were deleted."""
         deleted = 0
-        for _ in range(10_000):
+        for _ in range(1_000_000):
             progress = self.store.sweep(1.0, self.clock.monotonic)
             deleted += progress.deleted
             if progress.idle:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from banish.store.check import Fault
-from tests.crash.checks import LOG_FILES, History, copy_over
+from tests.crash.checks import LOG_FILES, copy_over
 from tests.crash.disks import ForgetfulDisk, MountedDisk, PlainDisk
 from tests.crash.scene import Scene
 from tests.crash.world import STATES, World
@@ -42,6 +42,8 @@ class Kind:
     """Whether the log has all that was acknowledged."""
     empties = False
     """Whether there is a reason to empty the store."""
+    warm_share_min = 0.9
+    """Of what an edge had stored and no purge was sent for, how much the next one has to have."""
     module = "banish.cli.main"
 
     def disk(self) -> PlainDisk:
@@ -72,6 +74,7 @@ class Power(Kind):
 
     name = "power"
     allowed = POWERLESS
+    warm_share_min = 0.2  # the store is synced once a second
     file_system = "ext4"
 
     def disk(self) -> PlainDisk:
@@ -129,6 +132,7 @@ class Restore(Kind):
     complete = False
     allowed = ANYTHING
     empties = True
+    warm_share_min = 0.0
     parts: tuple[str, ...] = ()
     """Files and directories that are put back; none: the whole directory."""
 
@@ -152,7 +156,6 @@ class Restore(Kind):
         for name in self._names(old):
             copy_over(old / name, scene.disk.data / name)
         shutil.rmtree(old)
-        scene.world.seen.clear()
 
     def _names(self, place: Path) -> list[str]:
         names = [path.name for path in place.iterdir() if path.name != "spool"]
@@ -219,6 +222,7 @@ class Damage(Kind):
     name = "damage"
     allowed = ANYTHING
     empties = True
+    warm_share_min = 0.0
     patterns = ("index/*", "bodies/*/*/*", "bodies/*/*/*")
 
     def round(self, scene: Scene) -> None:
@@ -229,7 +233,6 @@ class Damage(Kind):
             if files:
                 path = scene.draw.choice(sorted(files))
                 scene.world.note(f"{path.name}: {_spoil(path, scene.draw)}")
-        scene.world.seen.clear()
 
 
 class DamageLog(Damage):
@@ -245,6 +248,7 @@ class Full(Kind):
 
     name = "full"
     allowed = POWERLESS
+    warm_share_min = 0.0
     module = "tests.crash.impatient"
 
     def disk(self) -> PlainDisk:
@@ -271,6 +275,7 @@ class Failing(Kind):
 
     name = "failing"
     allowed = POWERLESS
+    warm_share_min = 0.0
     module = "tests.crash.impatient"
 
     def disk(self) -> PlainDisk:
@@ -372,4 +377,3 @@ KINDS: dict[str, type[Kind]] = {
         *(Damage, DamageLog, Full, Failing),
     )
 }
-assert History

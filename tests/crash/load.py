@@ -262,7 +262,7 @@ class Load:
     async def _round_up(self) -> RoundUp:
         world = self.world
         expected = {
-            state for state, version in world.seen.items() if version == world.versions[state] and not state.brief
+            state: version for state, version in world.seen.items() if version == world.versions[state] and not state.brief
         }
         warm = 0
         states = list(STATES)
@@ -271,11 +271,14 @@ class Load:
         async def ask_some(number: int, connection: Connection) -> None:
             nonlocal warm
             for state in states[number::ROUNDING_UP]:
-                had = world.versions[state]
                 answer = await self._ask(connection, state)
-                if had != world.versions[state]:
-                    expected.discard(state)  # a purge came by meanwhile
-                warm += state in expected and "banish; hit" in answer.cache_status
+                if expected.get(state) != world.versions[state]:
+                    expected.pop(state, None)  # a purge came by meanwhile
+                elif "banish; hit" in answer.cache_status:
+                    warm += 1
+                else:
+                    world.note(f"cold, though it was stored: {answer}", state)
+                    world.counts[f"cold, of {state.size} bytes"] += 1
 
         await asyncio.gather(*[self._connected(partial(ask_some, number)) for number in range(ROUNDING_UP)])
         return RoundUp(len(expected), warm)

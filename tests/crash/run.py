@@ -28,7 +28,8 @@ ROUNDS = 8
 """Crashes of one scene, on one data directory."""
 WEIGHTS = {"kill": 6, "power": 4, "forget": 3, "power-xfs": 2}
 """How many scenes of a kind in one turn; others one."""
-WARM_SHARE_MIN = 0.5
+EXPECTED_MIN = 50
+"""Responses of which a share can be told."""
 
 
 def main() -> int:
@@ -111,7 +112,7 @@ def _judge(kind: Kind, scene: Scene) -> None:
     if scene.emptied and not kind.empties:
         world.problem(f"the store was emptied without cause: {dict(scene.emptied)}")
     expected, warm = world.counts["warm hits expected"], world.counts["warm hits"]
-    if not kind.empties and expected >= 50 and warm < WARM_SHARE_MIN * expected:
+    if expected >= EXPECTED_MIN and warm < kind.warm_share_min * expected:
         world.problem(f"of {expected} responses that should have outlived the crashes {warm} did")
 
 

@@ -44,13 +44,14 @@ TAGS = ("t1", "t2", "t3")
 LANGUAGES = ((), ("Accept-Language: de",), ("Accept-Language: en",))
 CONTROLS = (
     ("max-age=10", 10, 0, 0),
-    ("max-age=10", 10, 0, 0),
     ("max-age=60", 60, 0, 0),
+    ("max-age=600", 600, 0, 0),
+    ("max-age=600", 600, 0, 0),
+    ("max-age=600, stale-while-revalidate=60", 600, 60, 0),
     ("max-age=5, stale-while-revalidate=10", 5, 10, 0),
     ("max-age=5, stale-if-error=20", 5, 0, 20),
     ("max-age=0, stale-while-revalidate=30", 0, 30, 0),
     ("max-age=0", 0, 0, 0),
-    ("no-store", 0, 0, 0),
     ("private", 0, 0, 0),
 )
 """What the origin says of freshness, and the windows that this gives: fresh, while revalidating, on errors."""
@@ -97,7 +98,7 @@ class Step(NamedTuple):
 
 
 def _can_ask(world: World) -> Sequence[Page]:
-    return PAGES if len(world.asked) < ASKED_MAX else ()
+    return world.pages if len(world.asked) < ASKED_MAX else ()
 
 
 def _ask(world: World, page: Page) -> None:
@@ -293,9 +294,9 @@ def _writers(world: World) -> list[WriterByHand]:
 def _purge(world: World, _: object) -> None:
     choices = world.choices
     mode = choices.pick((Mode.HARD, Mode.HARD, Mode.SOFT))
-    targets = [choices.pick(TARGETS)]
+    targets = [_target(world)]
     while choices.percent(25):
-        targets.append(choices.pick(TARGETS))
+        targets.append(_target(world))
     if choices.percent(15):
         targets = [msgspec.structs.replace(given, mode=choices.pick(tuple(Mode))) for given in targets]
     site = choices.pick((None, None, "shop", "blog"))
@@ -308,6 +309,11 @@ def _purge(world: World, _: object) -> None:
     world.note(f"asked: {purge}{'' if due is None else ' later'}")
     world.purges.append(purge)
     world.begin(_purged(world, purge, asked), purge)
+
+
+def _target(world: World) -> Given:
+    """Mostly of a page that is asked for."""
+    return world.choices.pick(TARGETS) if world.choices.percent(60) else Given(Kind.URL, world.choices.pick(world.pages).url)
 
 
 async def _purged(world: World, purge: Purge, asked: PurgeRequest) -> None:
@@ -392,11 +398,11 @@ def _index_fails(world: World, fault: tuple[Call, Callable[[], StoreError]]) -> 
 
 def _damage(world: World, file: Path) -> None:
     world.note(f"damaged: {file.name}")
-    _damage_file(world, file)
+    _damage_file(world, file, ways=2)  # what was verified since the start is believed
 
 
-def _damage_file(world: World, file: Path) -> None:
-    match world.choices.number(0, 2):
+def _damage_file(world: World, file: Path, *, ways: int = 3) -> None:
+    match world.choices.number(0, ways - 1):
         case 0:
             file.unlink()
         case 1:
@@ -534,6 +540,9 @@ ENDS_A_LIFE = frozenset({"kill", "power", "stop", "restore"})
 KEEPS_GOING = frozenset({"ask", "head", "piece", "rest", "do", "deliver", "commit"})
 """Steps without which nothing would come to an end."""
 
+OFTEN, AS_MAY_BE, SELDOM = (2, 4, 6), (0, 0, 1, 2, 4, 8), (0, 0, 1, 2, 4)
+"""By how much a step may be more likely in one run than in another."""
+
 BY_NAME = {step.name: step for step in STEPS}
 
 
@@ -541,7 +550,8 @@ def drawn_by_chance(choices: Choices) -> list[Step]:
     """Steps, each as often as it is likely in one run: what happens much in one may never happen in another."""
     wheel = []
     for step in STEPS:
-        wheel += [step] * step.weight * choices.pick((1, 2, 4) if step.name in KEEPS_GOING else (0, 0, 1, 2, 4, 10))
+        often = OFTEN if step.name in KEEPS_GOING else SELDOM if step.name in ENDS_A_LIFE else AS_MAY_BE
+        wheel += [step] * step.weight * choices.pick(often)
     return wheel
 
 

@@ -197,6 +197,10 @@ class World:
         self._disk = Disk(budget_bytes=choices.pick((1 << 24, 1 << 24, 120_000, 10_000, 0)))
         self._refill = choices.pick((0, 0, 1))
         self._undo_window_s = choices.pick((UNDO_WINDOW_S, UNDO_WINDOW_S, 0.0))
+        many = choices.pick((1, 2, 3, len(PAGES)))
+        self.pages = [choices.pick(PAGES) for _ in range(many)] if many < len(PAGES) else list(PAGES)
+        """Those that clients ask for."""
+
         self._stack = contextlib.ExitStack()
 
     # --- beginning and end

@@ -6,7 +6,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from banish.errors import ClientError
-from banish.http.targets import Target, normalise_path, normalise_query, parse_host, request_target, resolve
+from banish.http.targets import (
+    Target,
+    normalise_path,
+    normalise_query,
+    parse_host,
+    plain_target,
+    request_target,
+    resolve,
+)
 
 pieces = st.sampled_from(
     [
@@ -111,6 +119,22 @@ def test_a_request_has_one_target_or_none(method: str, raw_target: str, host: st
         return
     assert request_target(method, target.path_and_query, target.host, "http") == target
     assert request_target(method, target.url, "other.example", "http") == target
+
+
+@given(
+    st.sampled_from(["http", "https", "HTTP", "ftp"]),
+    hosts | st.from_regex(r"[a-z0-9_-]{1,5}(\.[a-z0-9]{1,80}){0,4}", fullmatch=True),
+    paths | clean_paths | st.text("/aB9-._~!$&'()*+,;=:@%|", max_size=12).map("/{}".format),
+    st.none() | st.text("aB=&?/.%#\"' é", max_size=8),
+)
+def test_what_is_plain_at_a_glance_is_what_a_careful_look_finds(
+    scheme: str, host: str, path: str, query: str | None
+) -> None:
+    path_and_query = path if query is None else f"{path}?{query}"
+    plain = plain_target(f"{scheme}://{host}{path_and_query}")
+    if plain is not None:
+        assert request_target("GET", path_and_query, host, scheme) == plain
+        assert plain.url == f"{scheme}://{host}{path_and_query}"
 
 
 @given(paths, st.text("/ahtps:.*?#%\\@[] 1", max_size=20))

@@ -1,6 +1,7 @@
 """Targets as given: whatever is written, something is meant, and it covers what the writer named."""
 
 import contextlib
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,6 +84,30 @@ def test_a_url_however_written_hits_what_its_request_stored(
         assert any(matches(each, names) for each in found.targets)
     host = canonical(Given(Kind.HOST, written.split("/")[2]), ("shop",), lambda _url: policy)
     assert any(matches(each, names) for each in host.targets)
+
+
+@given(
+    st.sampled_from([Kind.URL, Kind.PREFIX]),
+    values | requests().map(lambda request: request[0]),
+    st.booleans(),
+    policies,
+)
+def test_a_url_that_is_plain_at_a_glance_means_what_it_does_taken_apart(
+    kind: Kind, text: str, boundary: bool, policy: CachePolicy
+) -> None:
+    given = Given(kind, text, boundary and kind is Kind.PREFIX)
+    with patch("banish.purge.spelling.plain_target", return_value=None):
+        taken_apart = canonical(given, ("shop",), lambda _url: policy), _refusal(given)
+    assert (canonical(given, ("shop",), lambda _url: policy), _refusal(given)) == taken_apart
+
+
+def _refusal(given: Given) -> str | None:
+    """Why it does not pass the check."""
+    try:
+        check(given)
+    except ClientError as error:
+        return error.reason
+    return None
 
 
 @given(requests(), st.integers(0, 60), policies)

@@ -181,15 +181,12 @@ def read_form(data: bytes) -> PurgeForm:
 
 def asked(form: PurgeForm, *, key: str, now: float, body: bytes = b"") -> PurgeRequest:
     """What the purge service is asked, `form` having been read from `body`. Raises ClientError: 400, 413 too much."""
-    top = {name: value for name, value in msgspec.to_builtins(form).items() if name in _TARGET_FIELDS}
-    if form.targets is UNSET:
-        items = [top]
-    elif top:
+    written = msgspec.to_builtins(form)
+    top = {name: value for name, value in written.items() if name in _TARGET_FIELDS}
+    if top and "targets" in written:
         raise ClientError(400, f'write "{next(iter(top))}" within "targets", or leave "targets" out')
-    else:
-        items = msgspec.to_builtins(form.targets)
     return PurgeRequest(
-        targets=parse_targets(items),
+        targets=parse_targets(written.get("targets", [top])),
         mode=form.mode or Mode.HARD,
         site=form.site,
         reason=form.reason,

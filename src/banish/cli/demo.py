@@ -23,6 +23,7 @@ from rich.text import Text
 from banish.cli.demo_edge import DemoEdge
 from banish.cli.demo_site import Origin, tides_csv
 from banish.cli.demo_wire import Exchange, FieldLines, ask, draw
+from banish.errors import LogUnwritable, StoreError
 
 CLIENTS = 20
 REFRESH_S_MAX = 5
@@ -341,13 +342,13 @@ async def _interrupted() -> None:
 def demo(*, once: bool, port: int | None) -> int:
     """Run the demo. With `once`, or when nobody is at a terminal, it ends by itself.
 
-    Gives the exit code: 0 if every promise was kept, 1 if one was not, 2 if the edge could not listen.
+    Gives the exit code: 0 if every promise was kept, 1 if one was not, 2 if the edge could not start.
     """
     stay = not once and sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
     try:
         return uvloop.run(_run(stay=stay, port=port))
-    except OSError as error:
-        print(f"demo: cannot start: {error.strerror or error}", file=sys.stderr)
+    except (OSError, LogUnwritable, StoreError) as error:
+        print(f"demo: cannot start: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

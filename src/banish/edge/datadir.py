@@ -17,6 +17,7 @@ Without a data directory the log is in memory, there is no disk tier, and every 
 Not here: rebuilding the stamps from the log (`purging.py`).
 """
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -24,12 +25,11 @@ import structlog
 
 from banish.clock import Clock
 from banish.edge.config import Config
-from banish.errors import IndexDamaged
+from banish.errors import IndexDamaged, StoreError
 from banish.purge.stamps import PurgeTable
 from banish.store.disk import DiskStore
 from banish.store.files import BodyFiles
 from banish.store.identity import Identity
-from banish.store.index import Index
 from banish.store.log import PurgeLog
 from banish.store.rocks import open_index
 from banish.tables import Accounts, Metric
@@ -44,7 +44,7 @@ STORE_EMPTIED = Metric(
     "banish_store_emptied_total",
     "counter",
     "Times the store was emptied at start since it could not be believed: new (nothing there yet), log (another log, or a "
-    "directory that was copied), ahead (the log is older), behind (the store is older), damaged.",
+    "directory that was copied), ahead (the log is older), behind (the store is older), damaged, failed (it cannot be opened, and is left alone).",
     ("why",),
 )
 
@@ -54,29 +54,29 @@ log = structlog.get_logger(__name__)
 class DataDirectory:
     """What an edge keeps. Made by `open_data`."""
 
-    def __init__(self, identity: Identity, purges: PurgeLog, disk: DiskStore | None) -> None:
+    def __init__(self, identity: Identity, purges: PurgeLog, disk: DiskStore | None, files: BodyFiles | None) -> None:
         self.identity = identity
         self.log = purges
         self.disk = disk
+        self._files = files
 
     def close(self) -> None:
         """Close everything, the lock last. Blocks."""
-        self.log.close()
-        if self.disk is not None:
-            self.disk.close()
-        self.identity.close()
+        for part in (self.log, self.disk, self._files, self.identity):
+            if part is not None:
+                part.close()
 
 
 def open_data(config: Config, *, table: PurgeTable, clock: Clock, accounts: Accounts) -> DataDirectory:
     """Open what the configured directory holds, and let `table` begin where it ended.
 
     Blocks, at start. Raises ConfigError if another process holds the directory, LogUnwritable if the log cannot be
-    opened: without it no purge can be kept. A store that cannot be opened is dropped.
+    opened: without it no purge can be kept. A store that is damaged is dropped.
     """
     directory = Path(config.data) if config.data is not None else None
-    disk = purges = None
-    identity = Identity.open(directory)
-    try:
+    with contextlib.ExitStack() as opened:
+        identity = Identity.open(directory)
+        opened.callback(identity.close)
         purges = PurgeLog.open(
             directory / LOG_NAME if directory is not None else None,
             accounts=accounts,
@@ -84,38 +84,48 @@ def open_data(config: Config, *, table: PurgeTable, clock: Clock, accounts: Acco
             retention_s=config.purge.retention_s,
             retention_bytes=config.purge.retention_bytes,
         )
+        opened.callback(purges.close)
         identity.seal(purges)
+        disk = files = None
         if directory is not None and config.disk.budget_bytes:
-            index, files = (
-                _open_index(directory / "index", accounts),
-                BodyFiles(directory / "bodies", accounts=accounts),
-            )
-            disk = DiskStore(
-                index,
-                files,
-                table=table,
-                clock=clock,
-                budget_bytes=config.disk.budget_bytes,
-                accounts=accounts,
-                reopen=lambda: open_index(directory / "index"),
-            )
+            files = BodyFiles(directory / "bodies", accounts=accounts)
+            opened.callback(files.close)
+            disk = _open_disk(directory / "index", files, config, table=table, clock=clock, accounts=accounts)
+            if disk is not None:
+                opened.callback(disk.close)
         _begin(purges, disk, table, accounts)
-    except BaseException:
-        for part in (purges, disk, identity):
-            if part is not None:
-                part.close()
-        raise
-    return DataDirectory(identity, purges, disk)
+        opened.pop_all()
+    return DataDirectory(identity, purges, disk, files)
 
 
-def _open_index(path: Path, accounts: Accounts) -> Index:
+def _open_disk(
+    path: Path, files: BodyFiles, config: Config, *, table: PurgeTable, clock: Clock, accounts: Accounts
+) -> DiskStore | None:
+    """The disk tier. A damaged index begins anew; None if the disk fails, and the edge does without until a restart."""
+
+    def opened() -> DiskStore:
+        return DiskStore(
+            open_index(path),
+            files,
+            table=table,
+            clock=clock,
+            budget_bytes=config.disk.budget_bytes,
+            accounts=accounts,
+            reopen=lambda: open_index(path),
+        )
+
     try:
-        return open_index(path)
-    except IndexDamaged as error:
-        log.error("the store's index is damaged: it begins anew", path=str(path), error=str(error))
-        accounts.tally(STORE_EMPTIED).add("damaged")
-        shutil.rmtree(path)
-        return open_index(path)
+        try:
+            return opened()
+        except IndexDamaged as error:
+            log.error("the store's index is damaged: it begins anew", path=str(path), error=str(error))
+            accounts.tally(STORE_EMPTIED).add("damaged")
+            shutil.rmtree(path)
+            return opened()
+    except (StoreError, OSError) as error:
+        log.error("stored responses are kept in memory alone: the disk fails", path=str(path), error=str(error))
+        accounts.tally(STORE_EMPTIED).add("failed")
+        return None
 
 
 def _begin(purges: PurgeLog, disk: DiskStore | None, table: PurgeTable, accounts: Accounts) -> None:

@@ -48,6 +48,8 @@ SWEEP_BUDGET_S = 0.001
 """What one slice of a sweep may take from requests."""
 SWEEP_REST_S = 0.004
 """What requests get between two slices: sweeping takes a fifth of the event loop at most."""
+SETTLE_S = 5.0
+"""How long large bodies on their way to disk may hold up the end of the edge."""
 SWEEP_EVERY_S = 1.0
 """How often stamps old enough are looked for when nothing else wakes the sweeper."""
 DROP_SLICE = 256
@@ -130,6 +132,7 @@ class Edge:
                 clock=self.clock,
                 node=config.node,
                 invalidate=self.purger.invalidate,
+                site_of=lambda host: self._pipeline.runtimes.match(host),
             ),
             make_body=self._make_body,
             node=config.node,
@@ -195,6 +198,8 @@ class Edge:
         self._sweeper = loop.create_task(self._sweep())
         self._keeper = loop.create_task(self.purger.run())
         self._keep_in_force()
+        if self.store.disk is not None:
+            self.store.disk.start()
         self._pauses.start()
         freeze()
         self.state = State.SERVING
@@ -269,7 +274,7 @@ class Edge:
                 task.cancel()
         self._pauses.stop()
         self.access_log.close()
-        await asyncio.get_running_loop().run_in_executor(None, self.data.close)
+        await self._close_data()
         self._spool.close()
         if self._owns_scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
@@ -288,6 +293,14 @@ class Edge:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _close_data(self) -> None:
+        """Keep what is on its way to disk, if that does not take long; then close the data directory."""
+        if self.store.disk is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_S):
+                    await self.store.disk.settled()
+        await asyncio.get_running_loop().run_in_executor(None, self.data.close)
 
     def _keep_in_force(self) -> None:
         """Let the disk drop what belongs to no site under its present rules."""

@@ -25,6 +25,7 @@ from banish.caching.storing import StoreReason, decide_keeping, decide_storing, 
 from banish.caching.tags import groups, tags, within_limits
 from banish.caching.validation import freshen, select_validated, update_from_head
 from banish.clock import Clock
+from banish.edge.runtime import SiteRuntime
 from banish.http.dates import format_http_date
 from banish.http.framing import FramingKind
 from banish.http.hops import end_to_end, via
@@ -82,7 +83,7 @@ class _Shaped:
 
 class Taker:
     """Takes responses for one edge. `invalidate` purges what a response has made invalid, hard; it gives the
-    apply index of that."""
+    apply index of that. `site_of` gives the site that a host belongs to now, after reloads."""
 
     def __init__(
         self,
@@ -92,12 +93,14 @@ class Taker:
         clock: Clock,
         node: str,
         invalidate: Callable[[Sequence[Target]], int],
+        site_of: Callable[[str], SiteRuntime | None] = lambda host: None,
     ) -> None:
         self._store = store
         self._stamps = stamps
         self._clock = clock
         self._node = node
         self._purge = invalidate
+        self._site_of = site_of
 
     def received(self, response: OriginResponse) -> ResponseHead:
         """The origin's head as it is passed on: end to end, dated, with our trace."""
@@ -211,9 +214,10 @@ class Taker:
         """What this response makes invalid is purged, hard, before anybody sees the response (PURGE rule 13).
 
         Returns the response's own fence. What made the old answers invalid is itself newer than they are, so it
-        is fenced by its own purge, unless another came in between.
+        is fenced by its own purge, unless another came in between. It is spelt by the rules in force now, as all
+        that can be found is.
         """
-        site, method = plan.site, plan.head.method
+        site, method = self._site_of(plan.target.host) or plan.site, plan.head.method
         urls = [url for text in invalidated(method, plan.target, head) if (url := resolve(plan.target, text))]
         stored = [
             meta for url in urls for meta in self._store.metas(cache_key(site.key_name, url, site.policy(url.path)))

@@ -236,10 +236,8 @@ def canonical(given: Given, sites: Sequence[str], policy_of: Callable[[HttpTarge
     return Canonical(targets, widened)
 
 
-def _meaning(
-    given: Given, policy_of: Callable[[HttpTarget], CachePolicy]
-) -> tuple[tuple[Target, ...], str | None]:
-    """What it means on every site, and why that is wider than given, if it is. Raises ValueError if there is no telling."""
+def _meaning(given: Given, policy_of: Callable[[HttpTarget], CachePolicy]) -> tuple[tuple[Target, ...], str | None]:
+    """What it means on every site, and why that is wider than given, if it is. ValueError: it means nothing."""
     kind, value = given.kind, given.value
     match kind:
         case Kind.URL:

@@ -108,6 +108,7 @@ class PurgeLog:
         self._reading = threading.local()
         self._readers = concurrent.futures.ThreadPoolExecutor(READERS, "purge-log-reader")
         self._connections: list[Ledger] = []
+        self._closed = False
         self._lost = accounts.tally(LOG_LOST)
         accounts.read(LOG_WRITABLE, lambda: [((), int(self.writable))])
         accounts.read(LOG_WAITING, lambda: [((), self._waiting_bytes)])
@@ -187,7 +188,8 @@ class PurgeLog:
         self._witness.see(self.committed)
 
     def close(self) -> None:
-        """Write what waits and let go of the file. Blocks."""
+        """Write what waits and let go of the file; whoever asks from then on gets LogUnwritable. Blocks."""
+        self._closed = True
         ended = self._writer.close()
         self._readers.shutdown()
         for connection in self._connections:
@@ -204,7 +206,9 @@ class PurgeLog:
         """
         loop = self._attach()
         future = loop.create_future()
-        if not self._submit(Waiting(Addition(index, record, decoded), future if self.writable else None)):
+        if self._closed:
+            tell_waiter(future, LogUnwritable("the purge log is closed"))
+        elif not self._submit(Waiting(Addition(index, record, decoded), future if self.writable else None)):
             tell_waiter(future, LogUnwritable("too many purges wait to be written to the log"))
         elif not self.writable:
             tell_waiter(future, LogUnwritable("the purge log cannot be written"))
@@ -365,7 +369,11 @@ class PurgeLog:
             await asyncio.shield(self._moved)
 
     async def _on_reader(self, work: Callable[[Ledger], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+        try:
+            reading = asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+        except RuntimeError as error:
+            raise LogUnwritable("the purge log is closed") from error
+        return await reading
 
     def _read(self, work: Callable[[Ledger], T]) -> T:
         """On a reader's thread, with its own connection."""

@@ -266,17 +266,21 @@ class Store:
         return not self.floor.advance(monotonic()) and idle
 
     def _left_memory(self, record: StoredResponse, reason: Removal) -> None:
-        if self.disk is not None and reason in (Removal.PURGED, Removal.VARIANTS):
-            self.disk.remove(record)
+        if self.disk is not None:
+            if reason is Removal.VARIANTS or (reason is Removal.PURGED and not record.serial):
+                self.disk.remove(record)  # what is written of it, or on its way; the rest of a purge is the sweep's
+            elif reason is Removal.EVICTED and record.hits and not record.serial:
+                self.disk.put(record)  # a stranger when it came, and asked for since
         self._on_removed(record, reason)
 
     def _purged_in_memory(self, record: StoredResponse, finding: Finding) -> None:
         if finding.index:  # 0: the purges of that time are forgotten
             self.graves.bury(record.meta.key, finding.index, _heat(record, self._clock.now()))
-            self.on_matched(finding.index, finding.target, 1, record.body.size)
+            if not record.serial:  # what is on disk too is counted when it is deleted there
+                self.on_matched(finding.index, finding.target, 1, record.body.size)
 
     def _marked_in_memory(self, record: StoredResponse, finding: Finding) -> None:
-        if not record.serial:  # what is on disk too is counted when it is marked there
+        if not record.serial:
             self.on_matched(finding.index, finding.target, 1, record.body.size)
 
     def _purged_on_disk(self, key: str, n_bytes: int, finding: Finding) -> None:

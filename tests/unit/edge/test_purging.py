@@ -16,7 +16,7 @@ from banish.edge.issuing import PASSING, PURGES_PENDING
 from banish.edge.purging import PURGES_REFUSED, PURGES_REPLAYED
 from banish.edge.receipts import Caller, Filters, PurgeRequest, Stage, Wait
 from banish.errors import ClientError, LimitExceeded, LogUnwritable
-from banish.purge.given import Given
+from banish.purge.given import TARGETS_MAX, Given
 from banish.purge.positions import parse_position
 from banish.purge.records import RecordKind, chain_holds, decode, signature_holds
 from banish.purge.stamps import Mode, PurgeTable, Verdict
@@ -134,8 +134,10 @@ async def test_what_has_no_meaning_is_refused_before_anything_happens() -> None:
         ):
             with refusal(400):
                 await service.purger.purge(asked, ALICE)
+        with refusal(400, "^target 2: regex: "):
+            await service.purge(tag("a"), Given(Kind.PATTERN, "(", regex=True))
         assert service.table.index == applied
-        assert service.figure(PURGES_REFUSED, "request") == 5
+        assert service.figure(PURGES_REFUSED, "request") == 6
 
 
 # --- rule 1
@@ -384,6 +386,19 @@ async def test_rule_8_a_batch_too_large_for_one_record_is_refused_whole() -> Non
         assert (service.table.index, len(await service.entries())) == (applied, 1)
         await service.purge(*many[:200])
         assert service.figure(PURGES_REFUSED, "size") == 1
+
+
+@looped
+async def test_a_batch_of_more_targets_than_take_effect_in_one_step_is_refused() -> None:
+    async with serving() as service:
+        many = tuple(tag(str(at)) for at in range(TARGETS_MAX + 1))
+        applied = service.table.index
+        with refusal(413, "send several"):
+            await service.purge(*many)
+        assert (service.table.index, service.figure(PURGES_REFUSED, "size")) == (applied, 1)
+        await service.purge(*many[1:])
+        groups = [group_target("shop", "https://example.com", str(at)) for at in range(TARGETS_MAX + 1)]
+        assert service.purger.invalidate(groups) == applied + 3, "invalidations are not refused: these are two entries"
 
 
 # --- rule 12

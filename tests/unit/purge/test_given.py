@@ -7,6 +7,7 @@ from banish.errors import ClientError
 from banish.http.targets import Target as HttpTarget
 from banish.purge.given import (
     HEADERS_MAX,
+    TARGETS_MAX,
     VALUE_LENGTH_MAX,
     Canonical,
     Given,
@@ -84,9 +85,6 @@ def test_every_form() -> None:
         ({"tag": "a", "boundary": True}, "'boundary' has no meaning beside 'tag'"),
         ({"prefix": "a/", "headers": {"a": "b"}}, "'headers' has no meaning"),
         ({"tag": 7}, "tag is text"),
-        ({"tag": ""}, "it is empty"),
-        ({"tag": " "}, "it is empty"),
-        ({"tag": "x" * 1025}, "1024 bytes"),
         ({"everything": False}, "everything is true"),
         ({"everything": 1}, "everything is true"),
         ({"tag": "a", "mode": "gentle"}, "mode is hard or soft"),
@@ -94,6 +92,30 @@ def test_every_form() -> None:
         ({"prefix": "a/", "boundary": "yes"}, "boundary is true or false"),
         ({"url": "https://a/", "headers": {}}, "headers is an object"),
         ({"url": "https://a/", "headers": {"a": 1}}, "headers is an object"),
+    ],
+)
+def test_what_is_in_no_form_is_refused_with_its_number_and_what_is_right(item: Any, told: str) -> None:
+    with pytest.raises(ClientError) as refused:
+        parse_targets([{"tag": "fine"}, item])
+    assert refused.value.status == 400
+    assert refused.value.reason.startswith("target 2: ")
+    assert told in refused.value.reason
+
+
+def test_more_targets_than_one_purge_may_have_are_refused() -> None:
+    many = [{"tag": str(number)} for number in range(TARGETS_MAX)]
+    assert len(parse_targets(many)) == TARGETS_MAX
+    with pytest.raises(ClientError, match=f"{TARGETS_MAX} targets at most, not {TARGETS_MAX + 1}") as refused:
+        parse_targets([*many, {"tag": "one more"}])
+    assert refused.value.status == 413
+
+
+@pytest.mark.parametrize(
+    ("item", "told"),
+    [
+        ({"tag": ""}, "it is empty"),
+        ({"tag": " "}, "it is empty"),
+        ({"tag": "x" * 1025}, "1024 bytes"),
         ({"url": "https://a/", "headers": {"a b": "c"}}, "no name of a field"),
         ({"url": "https://a/", "headers": {"a": "b\r\nc: d"}}, "none that a field can have"),
         ({"url": "https://a/", "headers": {f"x{n}": "" for n in range(HEADERS_MAX + 1)}}, "more than 64"),
@@ -117,11 +139,11 @@ def test_every_form() -> None:
         ({"regex": "a{600}"}, "512 instructions"),
     ],
 )
-def test_what_has_no_meaning_is_refused_with_its_number_and_what_is_right(item: Any, told: str) -> None:
+def test_what_has_no_meaning_is_refused_with_what_is_right(item: Any, told: str) -> None:
+    (given,) = parse_targets([item])
     with pytest.raises(ClientError) as refused:
-        parse_targets([{"tag": "fine"}, item])
+        check(given)
     assert refused.value.status == 400
-    assert refused.value.reason.startswith("target 2: ")
     assert told in refused.value.reason
 
 

@@ -720,3 +720,18 @@ class TestFoundAtStart:
     def test_nobody_else_may_read_it(self, path: Path) -> None:
         open_log(path).close()
         assert path.stat().st_mode & 0o077 == 0
+
+
+def test_whoever_comes_when_the_log_is_closed_is_told_so(path: Path) -> None:
+    """The admin listener outlives the log: an edge that is ending still answers."""
+    log = open_log(path)
+
+    async def scene() -> None:
+        issuer = await fill(log, 3)
+        await asyncio.to_thread(log.close)
+        with pytest.raises(LogUnwritable, match="closed"):
+            await log.append(4, *issuer.record())
+        with pytest.raises(LogUnwritable, match="closed"):
+            await log.find_key("key")
+
+    play(log, scene())
