@@ -9,8 +9,9 @@ TESTS ?= tests
 WORKERS ?= 2
 SOAK_S ?= 300
 RACE_S ?= 300
+CRASHES ?= 300
 
-.PHONY: help setup demo test soak check format lint types imports docs docs-check conformance scoreboard bench \
+.PHONY: help setup demo test soak crash check format lint types imports docs docs-check conformance scoreboard bench \
 	bench-purge lock clean
 
 help: ## List the targets
@@ -29,6 +30,9 @@ test: $(INSTALLED) ## Run the tests (TESTS=path narrows them down)
 
 soak: $(INSTALLED) ## Random clients, origins and purges against a whole edge, seed after seed (SOAK_S=300)
 	$(BIN)/python -m tests.soak.run --seconds $(SOAK_S)
+
+crash: $(INSTALLED) ## Kill a real edge under load, cut its power, restore old files, break its disk (CRASHES=300)
+	$(BIN)/python -m tests.crash.run --crashes $(CRASHES)
 
 check: lint types imports docs-check test ## All that must hold before a change is merged
 

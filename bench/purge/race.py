@@ -52,6 +52,8 @@ TIGHT: Final = (
 FAULTS: Final = ("stale after acknowledgement", "torn", "wrong variant", "unexpected losses", "refused")
 WHAT_MATTERS: Final = ("requests", "hits", "old, but before the acknowledgement", *FAULTS[:3])
 
+RESULTS_S_MAX: Final = 60.0
+
 _fork = multiprocessing.get_context("fork")
 
 
@@ -62,12 +64,12 @@ def main() -> int:
         print("bench/purge/race.py needs Linux (epoll)")
         return 2
     names = [name for name in options.systems.split(",") if available([RUNS[name]])]
-    found = {}
+    found = earlier(options)
     for name in names:
         found[name] = race(name, options)
         print(name, json.dumps(found[name], indent=1), flush=True)
         write(options, {name: found[name] for name in RUNS if name in found})
-    ours = [one for name, one in found.items() if name.startswith("banish")]
+    ours = [found[name] for name in names if name.startswith("banish")]
     return int(any(one[fault] for one in ours for fault in FAULTS))
 
 
@@ -93,12 +95,14 @@ def race(name: str, options: argparse.Namespace) -> dict[str, Any]:
     killed = name.endswith("_killed")
     world = make_world(options.urls, vary=name.startswith("banish"))
     origin_port = free_port()
-    with tempfile.TemporaryDirectory(prefix="bench-race-", dir="/var/tmp") as base:
+    with contextlib.ExitStack() as stack:
+        base = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-race-", dir="/var/tmp"))
         Path(base).chmod(0o755)
         system = _system(name, Path(base) / "data", origin_port)
+        stack.callback(system.stop)
         origin = _process(lambda: serve_origin(world, origin_port, options.slowness))
         system.start()
-        results = _fork.SimpleQueue()
+        results = _fork.Queue()
         for number in range(options.clients):
             args = (world, system.port, system.hit, options.connections, seed + number, killed)
             _fork.Process(target=lambda *args: results.put(run_clients(*args)), args=args, daemon=True).start()
@@ -109,7 +113,7 @@ def race(name: str, options: argparse.Namespace) -> dict[str, Any]:
         world.running.value = 0
         tallies, purges = [], Counter[str]()
         for _ in range(options.clients + 1):
-            got = results.get()
+            got = results.get(timeout=RESULTS_S_MAX)  # raises if one of them has died
             if isinstance(got, Tally):
                 tallies.append(got)
             else:
@@ -141,6 +145,19 @@ def write(options: argparse.Namespace, found: dict[str, dict[str, Any]]) -> None
         results = Path(options.results)
         (results / f"{date}-race.md").write_text(text)
         (results / f"{date}-race.json").write_text(json.dumps({"machine": machine(), "races": found}, indent=1) + "\n")
+
+
+def earlier(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What other races of the same day have found: a page holds them all."""
+    if options.results == "-":
+        return {}
+    with contextlib.suppress(FileNotFoundError):
+        date = datetime.datetime.now(datetime.UTC).date().isoformat()
+        found: dict[str, dict[str, Any]] = json.loads((Path(options.results) / f"{date}-race.json").read_text())[
+            "races"
+        ]
+        return found
+    return {}
 
 
 def _system(name: str, data: Path, origin_port: int) -> System:

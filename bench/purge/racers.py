@@ -208,7 +208,10 @@ def run_clients(world: World, port: int, hit: str, connections: int, seed: int, 
             waiting.remove(connection)
             opened[connection.socket.fileno()] = connection
             ready.register(connection.socket, select.EPOLLIN)
-            _ask(world, connection, draw)
+            try:
+                _ask(world, connection, draw)
+            except OSError as error:
+                lost(connection, str(error))
         for descriptor, _ in ready.poll(0.1):
             connection = opened[descriptor]
             try:

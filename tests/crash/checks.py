@@ -39,8 +39,8 @@ class History:
         last signature vouches for, and say where the one before ended."""
         here = {entry.position.text: entry.index for entry in self.entries}
         for purge in acknowledged:
-            if purge.index > self.cut and here.get(purge.id) != purge.index:
-                yield f"{purge.id} (index {purge.index}) was acknowledged and is not in the log, cut at {self.cut}"
+            if purge.apply_index > self.cut and here.get(purge.id) != purge.apply_index:
+                yield f"{purge.id} (index {purge.apply_index}), acknowledged, is not in the log, cut at {self.cut}"
         if not all(self.cut < entry.index <= self.reserved for entry in self.entries):
             yield f"entries beyond what is reserved ({self.reserved}) or below the cut ({self.cut})"
         last: Position | None = None

@@ -42,6 +42,12 @@ class Kind:
     """Whether the log has all that was acknowledged."""
     empties = False
     """Whether there is a reason to empty the store."""
+
+    @property
+    def lenient(self) -> bool:
+        """Whether bodies may be damaged: behind their first part that breaks off an answer."""
+        return Fault.BODY in self.allowed
+
     warm_share_min = 0.9
     """Of what an edge had stored and no purge was sent for, how much the next one has to have."""
     module = "banish.cli.main"
@@ -223,7 +229,7 @@ class Damage(Kind):
     allowed = ANYTHING
     empties = True
     warm_share_min = 0.0
-    patterns = ("index/*", "bodies/*/*/*", "bodies/*/*/*")
+    patterns: tuple[str, ...] = ("index/*", "bodies/*/*/*", "bodies/*/*/*")
 
     def round(self, scene: Scene) -> None:
         time.sleep(scene.draw.uniform(0.2, 1.0))
@@ -268,6 +274,25 @@ class Full(Kind):
         disk.free()
         _recovered(scene, edge)
         scene.draw.choice((scene.kill, scene.cut_power))()
+
+
+class Dead(Power):
+    """The disk goes, and the edge goes on without for a while: everything is passed, purges are refused."""
+
+    name = "dead"
+
+    def round(self, scene: Scene) -> None:
+        assert scene.edge is not None
+        time.sleep(scene.draw.uniform(0.1, 1.0))
+        scene.load.tolerate(True)
+        with _refused(scene.world):
+            scene.disk.cut()
+            scene.world.note("the disk is dead")
+            _until(scene.edge, "banish_log_writable", 0)
+            time.sleep(scene.draw.uniform(0.1, 0.7))
+        scene.edge.said("the purge log cannot be written")
+        _requires_passing(scene)
+        scene.cut_power()
 
 
 class Failing(Kind):
@@ -374,6 +399,6 @@ KINDS: dict[str, type[Kind]] = {
     for kind in (
         *(Kill, Power, PowerXfs, Forget, Pause),
         *(RestoreLog, RestoreTables, RestoreStore, RestoreIndex, RestoreBoth, RestoreAll),
-        *(Damage, DamageLog, Full, Failing),
+        *(Damage, DamageLog, Full, Failing, Dead),
     )
 }

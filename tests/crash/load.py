@@ -17,6 +17,7 @@ import json
 import random
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -48,6 +49,10 @@ class Answer(NamedTuple):
         return f"{self.status} Age: {self.fields.get('age')} Cache-Status: {self.cache_status}"
 
 
+class BrokenOff(Exception):
+    """An answer ended before it was whole."""
+
+
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -63,10 +68,12 @@ class RoundUp(NamedTuple):
 class Load:
     """Everything around the edge."""
 
-    def __init__(self, world: World, *, clients: int = CLIENTS) -> None:
+    def __init__(self, world: World, *, clients: int = CLIENTS, lenient: bool = False) -> None:
+        """`lenient`: answers may break off, since a stored body may be damaged further behind."""
         self.world = world
         self.origin_port = 0
         self._clients = clients
+        self._lenient = lenient
         self._aim: tuple[int, int] | None = None
         self._aimed = asyncio.Event()
         self._tolerant = True
@@ -207,6 +214,10 @@ class Load:
             connection = await _connect(self._aim[0])
             writer = connection[1]
             await work(connection)
+        except BrokenOff as error:
+            self.world.counts["answers broken off"] += 1
+            if not self._tolerant and not self._lenient:
+                self.world.problem(f"an answer was broken off: {error}")
         except (OSError, EOFError, ValueError, TimeoutError) as error:
             self.world.counts["connections lost"] += 1
             if not self._tolerant:
@@ -262,15 +273,18 @@ class Load:
     async def _round_up(self) -> RoundUp:
         world = self.world
         expected = {
-            state: version for state, version in world.seen.items() if version == world.versions[state] and not state.brief
+            state: version
+            for state, version in world.seen.items()
+            if version == world.versions[state] and not state.brief
         }
         warm = 0
         states = list(STATES)
         world.draw.shuffle(states)
 
-        async def ask_some(number: int, connection: Connection) -> None:
+        async def ask_some(some: list[State], connection: Connection) -> None:
             nonlocal warm
-            for state in states[number::ROUNDING_UP]:
+            while some:
+                state = some.pop()
                 answer = await self._ask(connection, state)
                 if expected.get(state) != world.versions[state]:
                     expected.pop(state, None)  # a purge came by meanwhile
@@ -280,7 +294,11 @@ class Load:
                     world.note(f"cold, though it was stored: {answer}", state)
                     world.counts[f"cold, of {state.size} bytes"] += 1
 
-        await asyncio.gather(*[self._connected(partial(ask_some, number)) for number in range(ROUNDING_UP)])
+        async def ask_all(some: list[State]) -> None:
+            while some:  # whichever of them breaks the connection
+                await self._connected(partial(ask_some, some))
+
+        await asyncio.gather(*[ask_all(states[number::ROUNDING_UP]) for number in range(ROUNDING_UP)])
         return RoundUp(len(expected), warm)
 
     # Purgers
@@ -297,7 +315,7 @@ class Load:
                 connection = connection or await _connect(self._aim[1])
                 connection[1].write(_posted(purge.key, purge.request))
                 answer = await read_answer(connection[0])
-            except (OSError, EOFError, ValueError, TimeoutError):
+            except (OSError, EOFError, ValueError, TimeoutError, BrokenOff):
                 self.world.counts["purges broken off"] += 1
                 if connection is not None:
                     connection[1].close()
@@ -325,11 +343,9 @@ class Opened:
         self._load = load
         self._connection = connection
 
-    def ask(self, state: State) -> "asyncio.Future[Answer]":
+    def ask(self, state: State) -> "Future[Answer]":
         """Send a request; the answer is judged when it comes."""
-        return asyncio.run_coroutine_threadsafe(  # type: ignore[return-value]
-            self._load._ask(self._connection, state), self._load._loop
-        )
+        return asyncio.run_coroutine_threadsafe(self._load._ask(self._connection, state), self._load._loop)
 
 
 async def _forever(work: Callable[[random.Random], Awaitable[None]], draw: random.Random) -> None:
@@ -349,16 +365,20 @@ def _posted(key: str, request: dict[str, Any]) -> bytes:
 
 
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
-    """One response. Raises OSError, EOFError, TimeoutError; ValueError for what is no HTTP."""
+    """One response. Raises OSError, EOFError, TimeoutError; ValueError for what is no HTTP; BrokenOff."""
     async with asyncio.timeout(ANSWER_S_MAX):
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         status = int(head[0].split(" ")[1])
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+        answer = Answer(status, fields, b"")
         if status == 304:
-            return Answer(status, fields, b"")
-        if "chunked" in fields.get("transfer-encoding", ""):
-            return Answer(status, fields, b"".join([chunk async for chunk in _chunks(reader)]))
-        return Answer(status, fields, await reader.readexactly(int(fields.get("content-length", "0"))))
+            return answer
+        try:
+            if "chunked" in fields.get("transfer-encoding", ""):
+                return answer._replace(body=b"".join([chunk async for chunk in _chunks(reader)]))
+            return answer._replace(body=await reader.readexactly(int(fields.get("content-length", "0"))))
+        except (OSError, EOFError) as error:
+            raise BrokenOff(f"{answer}: {error!r}") from error
 
 
 async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:

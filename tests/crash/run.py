@@ -11,6 +11,7 @@ happened to the URL concerned.
 
 import argparse
 import itertools
+import math
 import random
 import sys
 import time
@@ -37,8 +38,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash.run", description=__doc__.partition("\n")[0])
     parser.add_argument("--kinds", default=",".join(KINDS), help="which, separated by commas (default: all)")
     parser.add_argument("--crashes", type=int, help="how many in all (default: 300)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="crashes of one data directory (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="crashes of one data directory (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, help="play this seed alone, or begin with it if --crashes is given")
+    parser.add_argument("--broken", default="", help="break the edge, to see it found out: broken.py says how")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no scene after that long")
     parser.add_argument("--keep-going", action="store_true", help="go on after a failure")
     given = parser.parse_args()
     names = given.kinds.split(",")
@@ -48,13 +53,13 @@ def main() -> int:
     failed: list[str] = []
     turns = itertools.cycle([name for name in names for _ in range(WEIGHTS.get(name, 1) if len(names) > 1 else 1)])
     seed = random.randrange(1 << 30) if given.seed is None else given.seed
-    left = crashes
-    while left > 0 and not (failed and not given.keep_going):
+    left, ends = crashes, time.monotonic() + given.seconds
+    while left > 0 and time.monotonic() < ends and not (failed and not given.keep_going):
         name = next(turns)
         command = f"python -m tests.crash.run --kinds {name} --rounds {given.rounds} --seed {seed}"
         began = time.monotonic()
         try:
-            world = play(KINDS[name](), seed, min(given.rounds, left))
+            world = play(KINDS[name](), seed, min(given.rounds, left), broken=given.broken)
         except (Unavailable, pytest.skip.Exception) as error:
             print(f"{name:10} cannot be had here: {error}", flush=True)
             turns = itertools.cycle([one for one in dict.fromkeys(names) if one != name])
@@ -73,18 +78,22 @@ def main() -> int:
         )
         if world.problems:
             failed.append(command)
-            print("\n".join(f"\n  {problem[:8000]}" for problem in world.problems[:3]), f"\n  again: {command}", flush=True)
+            print(
+                "\n".join(f"\n  {problem[:8000]}" for problem in world.problems[:3]),
+                f"\n  again: {command}",
+                flush=True,
+            )
         seed += 1
     print(table(totals))
     print("\n".join(["failed:", *failed]) if failed else "nothing found")
     return 1 if failed else 0
 
 
-def play(kind: Kind, seed: int, rounds: int) -> World:
-    """One scene; what was found is in its world."""
+def play(kind: Kind, seed: int, rounds: int, *, broken: str = "") -> World:
+    """One scene; what was found is in its world. It ends with the round in which a problem was."""
     world = World(seed)
-    with kind.disk() as disk, Load(world) as load:
-        scene = Scene(world, load, disk, module=kind.module)
+    with kind.disk() as disk, Load(world, lenient=kind.lenient) as load:
+        scene = Scene(world, load, disk, module=kind.module, broken=broken)
         try:
             for _ in range(rounds):
                 scene.start()
@@ -93,7 +102,10 @@ def play(kind: Kind, seed: int, rounds: int) -> World:
                 scene.inspect(allowed=kind.allowed, complete=kind.complete)
                 if not kind.complete:
                     world.acknowledged.clear()
+                if world.problems:
+                    break
             scene.start()
+            scene.read_back()
             scene.stop()
             scene.inspect(allowed=kind.allowed, complete=True)
         except Exception as error:

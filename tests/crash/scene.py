@@ -8,12 +8,14 @@
 Not here: what happens, and what may be missing afterwards (`kinds.py`).
 """
 
+import json
 import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
 
 from banish.store.check import Fault
+from tests.crash.broken import BROKEN
 from tests.crash.checks import History, look_through
 from tests.crash.disks import PlainDisk
 from tests.crash.load import Load
@@ -34,7 +36,9 @@ SETTINGS = {
 class Scene:
     """What goes on in one data directory."""
 
-    def __init__(self, world: World, load: Load, disk: PlainDisk, *, module: str = "banish.cli.main") -> None:
+    def __init__(
+        self, world: World, load: Load, disk: PlainDisk, *, module: str = "banish.cli.main", broken: str = ""
+    ) -> None:
         self.world = world
         self.load = load
         self.disk = disk
@@ -42,7 +46,8 @@ class Scene:
         self.edge: EdgeProcess | None = None
         self.emptied: Counter[str] = Counter()
         """Why edges emptied their store when they started, after the first."""
-        self._module = module
+        self._module = "tests.crash.broken" if broken else module
+        self._extra = disk.environment | {BROKEN: broken}
         self._starts = 0
 
     def launch(self) -> EdgeProcess:
@@ -52,7 +57,7 @@ class Scene:
         where += ["--origin", f"http://127.0.0.1:{self.load.origin_port}"]
         for name, value in SETTINGS.items():
             where += ["--set", f"{name}={value}"]
-        process = spawn("serve", *where, extra=self.disk.environment, module=self._module)
+        process = spawn("serve", *where, extra=self._extra, module=self._module)
         self.edge = EdgeProcess(process, port, admin_port)
         return self.edge
 
@@ -118,6 +123,16 @@ class Scene:
             if "Traceback" in line or "Fatal error" in line or '"exception"' in line:
                 self.world.problem(f"the edge said: {line[:2000]}")
 
+    def read_back(self) -> None:
+        """Does the edge itself tell of all that was acknowledged?"""
+        assert self.edge is not None
+        known = list(self.world.acknowledged)
+        told = [json.loads(line) for line in self.edge.admin("/purges/export").text.splitlines()]
+        ids, oldest = {purge["id"] for purge in told}, min((purge["index"] for purge in told), default=0)
+        for purge in known:
+            if purge.apply_index >= oldest and purge.id not in ids:
+                self.world.problem(f"{purge.id} was acknowledged, and the edge does not know of it")
+
     def inspect(self, *, allowed: frozenset[Fault], complete: bool) -> None:
         """Look at what is on the disk: the log has to have all that was acknowledged if `complete`, the store only
         faults that are allowed."""
@@ -141,4 +156,3 @@ def _emptied(edge: EdgeProcess) -> Iterator[tuple[str, int]]:
     for sample, value in edge.metrics().items():
         if sample.startswith("banish_store_emptied_total") and value:
             yield sample.partition('why="')[2].rstrip('"}'), int(value)
-

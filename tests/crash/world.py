@@ -106,7 +106,7 @@ class Acknowledged(NamedTuple):
     """A purge that was."""
 
     id: str
-    index: int
+    apply_index: int
     key: str
 
 

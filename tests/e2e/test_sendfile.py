@@ -95,16 +95,17 @@ async def all_of(client: Client, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def sendfile_that(fails: OSError, *, after: int = 0) -> Callable[[int, int, int, int], int]:
-    """`os.sendfile`, but it fails after some calls for a socket."""
+def sendfile_that(fails: int, *, after: int = 0) -> Callable[[int, int, int, int], int]:
+    """`os.sendfile`, but to a socket it fails after some calls."""
     calls = 0
     real = os.sendfile
 
     def send(out: int, of: int, offset: int, count: int) -> int:
         nonlocal calls
-        calls += stat.S_ISSOCK(os.fstat(out).st_mode)
-        if calls > after:
-            raise fails
+        if stat.S_ISSOCK(os.fstat(out).st_mode):
+            calls += 1
+            if calls > after:
+                raise OSError(fails, os.strerror(fails))
         return real(out, of, offset, count)
 
     return send
@@ -320,7 +321,7 @@ class TestOtherwise:
     def test_where_the_file_system_cannot(self, calls: int, play_on_both: Play, files: Path) -> None:
         async def scene(stage: Stage) -> None:
             async with stored(stage, files):
-                cannot = sendfile_that(OSError(errno.EINVAL, "invalid"), after=calls)
+                cannot = sendfile_that(errno.EINVAL, after=calls)
                 with mock.patch.object(os, "sendfile", cannot):
                     response = await stage.get("/a")
                 assert response.body == WHOLE
@@ -432,7 +433,7 @@ class TestDamage:
     def test_a_disk_that_fails_while_the_kernel_reads(self, play_on_both: Play, files: Path) -> None:
         async def scene(stage: Stage) -> None:
             async with stored(stage, files):
-                fails = sendfile_that(OSError(errno.EIO, "input/output error"), after=2)
+                fails = sendfile_that(errno.EIO, after=2)
                 with mock.patch.object(os, "sendfile", fails):
                     assert len(await self._broken(stage)) < len(WHOLE)
                 await self._is_fetched_anew(stage, "unreadable")

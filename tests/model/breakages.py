@@ -26,7 +26,6 @@ from banish.store.diskwrites import DiskWrites
 from banish.store.floor import Floor
 from banish.store.memory import MemoryStore
 from banish.store.shelf import Shelf
-from banish.store.sweeper import Sweeper
 from banish.store.tiers import Store
 
 Breakage = Callable[[], contextlib.AbstractContextManager[Any]]
@@ -156,17 +155,6 @@ def _the_floor_does_not_wait_for_sweeps() -> Iterator[None]:
         _instead(MemoryStore, "swept", property(lambda self: self._table.index)),
         _instead(DiskSweep, "waits", lambda self, upto: False),
     ):
-        yield
-
-
-@breakage
-def _a_pass_over_memory_counts_for_purges_that_came_in_its_midst() -> Iterator[None]:
-    """Rule 3: a pass has a goal, the apply index when it began."""
-
-    def end_pass(self: Sweeper) -> None:
-        self.swept = self._goal = self._table.index
-
-    with _instead(Sweeper, "_end_pass", end_pass):
         yield
 
 

@@ -6,6 +6,7 @@ Not here: the command (`run.py`).
 """
 
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,6 +115,8 @@ def _judged(run: Run, numbers: Numbers) -> Iterator[World]:
                 yield world
             except Wrong as wrong:
                 run.wrong = str(wrong)
+            except Exception as error:
+                run.wrong = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
             run.trace = world.trace
             run.counts.update(world.counts)
 

@@ -24,6 +24,10 @@ KEPT = ("Content-Location: /a", 'ETag: "same"', 'Cache-Groups: "g"')
 SHORT = "max-age=10, stale-while-revalidate=10, stale-if-error=20"
 
 
+STAMPS_S = 61
+"""As long as stamps live, and undo windows last (`tests/byhand.py`)."""
+
+
 @dataclass
 class Model:
     """The ten lines: a version, and the least version that may answer who arrives now."""
@@ -54,6 +58,8 @@ class World:
         self.model = Model()
         self.asked: list[Asked] = []
         self.sent: dict[Exchange, int] = {}
+        self.posted: list[int] = []
+        self.soft: list[int] = []
         self.edge.origin.on_sent = self._sent
 
     def _sent(self, exchange: Exchange) -> None:
@@ -61,14 +67,20 @@ class World:
             self.model.version += 1  # its own purge comes with its response
         self.sent[exchange] = self.model.version
 
+    @property
+    def least(self) -> int:
+        """The least version that may answer who arrives now. A POST purges when its response is taken; which of those
+        that were answered are, is not known here, but how many."""
+        return max(self.model.least, *sorted(self.posted)[: self.edge.invalidations], 0)
+
     # --- what may happen
 
     def arrive(self, method: str = "GET", *lines: str) -> Asked:
         """A request's head is parsed. What is hot is answered at once."""
         hot = self.edge.lane_answers("/a", *lines) if method == "GET" else None
         if hot is not None:
-            self.check(hot.partition(b"\r\n\r\n")[2], self.model.least)
-        asked = Asked(self.edge.request("/a", *lines, method=method), self.model.least)
+            self.check(hot.partition(b"\r\n\r\n")[2], self.least)
+        asked = Asked(self.edge.request("/a", *lines, method=method), self.least)
         self.asked.append(asked)
         return asked
 
@@ -85,7 +97,7 @@ class World:
             exchange.answer(503, length=0)
             return
         if exchange.asked.method == "POST":
-            self.model.least = max(self.model.least, self.sent[exchange])
+            self.posted.append(self.sent[exchange])
         status = 304 if kind == "confirm" and exchange.conditional else 200
         aged = ("Age: 1000",) if kind == "aged" else ()
         exchange.answer(status, self.control, *KEPT, *aged, length=len(_body(0)))
@@ -100,7 +112,22 @@ class World:
         if mode is Mode.HARD:
             self.model.purge()
         targets = [self.edge.group() if by_group else self.edge.url()]
-        self.edge.stamps.apply(*((targets,) if mode is Mode.HARD else ((), targets)))
+        hard, soft = (targets, []) if mode is Mode.HARD else ([], targets)
+        index = self.edge.stamps.apply(hard, soft)
+        self.edge.store.applied(index, hard, soft, self.edge.clock.monotonic())
+        self.soft += [index] if soft else []
+
+    def undo(self) -> None:
+        """Somebody takes the newest soft purge back, if it can be."""
+        if self.soft and self.edge.stamps.undo(index := self.soft.pop()):
+            self.edge.store.undone(index)
+
+    def forget(self) -> None:
+        """So long passes that all purges are swept and forgotten. Fetches go on meanwhile."""
+        for _ in range(3):
+            self.edge.clock.advance(STAMPS_S)
+            while not self.edge.store.sweep(1.0, self.edge.clock.monotonic):
+                pass
 
     # --- what must hold
 
@@ -146,6 +173,7 @@ EVENTS = st.one_of(
     st.tuples(st.sampled_from(["get", "get", "get", "head", "head-no-cache", "post", "no-cache", "queued", "begin"])),
     st.tuples(st.sampled_from(["purge", "purge", "purge-group", "soft", "soft-group"])),
     st.tuples(st.sampled_from(["confirm", "whole", "aged", "error", "break", "end", "end"]), st.integers(0, 3)),
+    st.tuples(st.sampled_from(["undo", "forget"])),
     st.tuples(st.sampled_from(["turn", "settle", "settle", "wait"])),
 )
 """What happens next. Numbers pick one of the exchanges under way."""
@@ -169,6 +197,10 @@ async def happen(world: World, name: str, at: int = 0) -> None:
             world.purge(by_group=name == "purge-group")
         case "soft" | "soft-group":
             world.purge(by_group=name == "soft-group", mode=Mode.SOFT)
+        case "undo":
+            world.undo()
+        case "forget":
+            world.forget()
         case "turn":
             await edge.turn()
         case "settle":
@@ -188,6 +220,8 @@ async def happen(world: World, name: str, at: int = 0) -> None:
 
 @settings(max_examples=400)
 @example(events=[("post",), ("settle",), ("purge-group",)])
+@example(events=[("get",), ("post",), ("post",), ("settle",), ("confirm", 1), ("confirm", 2), ("get",)])
+@example(events=[("get",), ("settle",), ("purge",), ("forget",), ("confirm", 0), ("end", 0), ("settle",), ("get",)])
 @given(events=st.lists(EVENTS, min_size=4, max_size=40))
 def test_any_interleaving(events: list[tuple[str] | tuple[str, int]]) -> None:
     async def scene() -> None:

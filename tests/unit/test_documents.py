@@ -21,6 +21,13 @@ def test_every_link_within_the_repository_leads_somewhere(document: Path) -> Non
     assert [link for link in inside if not (document.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_test_that_is_named_is_there(document: Path) -> None:
+    named = re.findall(r"`(tests/[\w/.]+)(?:::(\w+))?`", document.read_text(encoding="utf-8"))
+    assert [path for path, _ in named if not (ROOT / path).exists()] == []
+    assert [name for path, name in named if name and f"def {name}(" not in (ROOT / path).read_text("utf-8")] == []
+
+
 def test_the_configuration_in_the_readme_is_sound(tmp_path: Path) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)

@@ -274,16 +274,18 @@ class DiskStore:
     def _step(self, now: float) -> Step:
         if self.failed:
             return Step.IDLE  # until it is time to open it again
+        stuck = False
         for chore in (self._writes.settle_owed, self._writes.make_room, self._sweep.step, self._upkeep.clear):
             step = chore()
-            if step is not Step.IDLE:
+            if step is Step.WORKED:
                 return step
-        if now < self._expire_at:
-            return Step.IDLE
-        step = self._upkeep.expire(self._clock.now())
-        if step is Step.IDLE:
+            stuck |= step is Step.STUCK
+        if now >= self._expire_at:
+            step = self._upkeep.expire(self._clock.now())
+            if step is Step.WORKED:
+                return step
             self._expire_at = now + EXPIRY_EVERY_S
-        return step
+        return Step.STUCK if stuck else Step.IDLE
 
     def _remembered(self) -> tuple[str | None, int, int]:
         """Log, reserved index and floor, as the index has them. Raises StoreError."""

@@ -23,10 +23,10 @@ from banish.purge.names import Names, names_of
 from banish.purge.stamps import PurgeTable
 from banish.purge.targets import Target, matches
 from banish.store.bodies import Body
-from banish.store.disksweep import ranges
 from banish.store.diskthreads import DiskThreads
 from banish.store.edits import Place
 from banish.store.index import Family, Index, Row
+from banish.store.ranges import ranges
 from banish.store.records import StoredResponse
 from banish.store.rows import BodyAt, StoredRow, decode_pointer, decode_row, decode_small, read_tag_key, small_key
 from banish.store.shelf import Shelf

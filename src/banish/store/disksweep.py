@@ -28,24 +28,13 @@ import msgspec
 
 from banish.errors import IndexBusy, IndexDamaged, IndexFailed, StoreError
 from banish.purge.names import names_of
-from banish.purge.patterns import fixed_prefix
 from banish.purge.stamps import Finding, PurgeTable, Verdict
-from banish.purge.targets import Kind, Target
+from banish.purge.targets import Kind, Target, everything_target
 from banish.store.edits import Edit, Place, marked
 from banish.store.generations import Generation
 from banish.store.index import Family, Range, Row
-from banish.store.rows import (
-    StoredRow,
-    decode_pointer,
-    gen_range,
-    group_name,
-    host_ranges,
-    prefix_range,
-    read_tag_key,
-    tag_name,
-    tag_range,
-    url_range,
-)
+from banish.store.ranges import has_range, ranges
+from banish.store.rows import StoredRow, decode_pointer, gen_range, read_tag_key
 from banish.store.shelf import Shelf
 from banish.store.upkeep import Step
 from banish.tables import Accounts, Metric
@@ -60,6 +49,9 @@ than TARGETS_MIN, a pass over all objects does for all of them."""
 TARGETS_MIN = 256
 """Targets that may wait however few objects there are."""
 
+WAITING_MAX = 1_000_000
+"""Purges that wait to be swept, as while the disk cannot be written. Past it, all sites are dropped once it can."""
+
 DISK_SWEEPING = Metric(
     "banish_disk_sweep_waiting", "gauge", "What the sweep of the disk has yet to look for.", ("what",)
 )
@@ -69,7 +61,8 @@ DISK_SWEPT = Metric(
 DISK_SWEEP_FAILED = Metric(
     "banish_disk_sweep_failures_total",
     "counter",
-    "Sweeps of the disk that met a read error, by what was done instead: a pass, or dropping the site.",
+    "Sweeps of the disk that met a read error, or waited in too great a number, by what was done instead: a pass, "
+    "dropping the site, or dropping all.",
     ("instead",),
 )
 
@@ -118,6 +111,7 @@ class DiskSweep:
         self._newest = 0  # of those told
         self._waiting: dict[int, _Purge] = {}  # by index, in their order
         self._held: dict[int, _Purge] = {}  # those of them with soft targets held back
+        self._together = range(0)  # purges for all of which the one behind them waits
         self._jobs: deque[_Job] = deque()
         self._job: Iterator[Step] | None = None  # looks for the first of them
         self._pass: Iterator[Step] | None = None
@@ -140,15 +134,23 @@ class DiskSweep:
     @property
     def swept(self) -> int:
         """No purge up to this apply index matches anything on disk that is not marked with it."""
-        return next(iter(self._waiting)) - 1 if self._waiting else max(self._newest, self._table.floor)
+        return self._first - 1 if self._waiting else self._told_upto
 
     def has_swept(self, index: int) -> bool:
         """Whether this purge is swept, whatever those before it are."""
-        return index <= max(self._newest, self._table.floor) and index not in self._waiting
+        return index <= self._told_upto and index not in self._waiting and index not in self._together
 
     def waits(self, upto: int) -> bool:
         """Whether any purge up to this apply index is not swept."""
-        return bool(self._waiting) and next(iter(self._waiting)) <= upto
+        return bool(self._waiting) and self._first <= upto
+
+    @property
+    def _first(self) -> int:
+        return self._together.start if self._together else next(iter(self._waiting))
+
+    @property
+    def _told_upto(self) -> int:
+        return max(self._newest, self._table.floor)
 
     @property
     def final(self) -> int:
@@ -197,10 +199,8 @@ class DiskSweep:
     def restart(self) -> None:
         """The index was opened again, and may have lost deletions: look for every purge above the floor anew."""
         held = self._held
-        self._waiting, self._held = {}, {}
-        self._jobs.clear()
-        self._job = self._pass = None
-        self._pass_wanted = False
+        self._begin_anew()
+        self._together = range(0)
         newest, self._newest = self._newest, self._table.floor
         for index in range(self._table.floor + 1, newest + 1):
             hard, soft = self._table.stamped(index)
@@ -212,7 +212,7 @@ class DiskSweep:
         self._newest = max(newest, self._newest)
 
     def _want(self, purge: _Purge, job: _Job) -> None:
-        if not job.drops and not _has_range(job.target):
+        if not job.drops and not has_range(job.target):
             self._want_pass(purge)
             return
         purge.jobs += 1
@@ -224,6 +224,8 @@ class DiskSweep:
 
     def _bound(self) -> None:
         """Have one pass do for all that wait, if these are too many."""
+        if len(self._waiting) > WAITING_MAX:
+            self._drop_all()
         if len(self._jobs) <= min(TARGETS_MAX, max(TARGETS_MIN, self._shelf.generations.count)):
             return
         for job in self._jobs:
@@ -233,9 +235,25 @@ class DiskSweep:
         self._jobs.clear()
         self._job = None
 
+    def _drop_all(self) -> None:
+        """Have all sites dropped in place of every purge that waits: these are more than can be told apart."""
+        self._failed.add("drop all")
+        self._together = range(self._first, self._newest)
+        self._begin_anew()
+        self._waiting[self._newest] = _Purge(jobs=1)
+        self._jobs.append(_Job(self._newest, everything_target(), drops=True))
+
+    def _begin_anew(self) -> None:
+        self._waiting, self._held = {}, {}
+        self._jobs.clear()
+        self._job = self._pass = None
+        self._pass_wanted = False
+
     def _settle(self, index: int) -> None:
         if index in self._waiting and self._waiting[index].done:
             del self._waiting[index]
+            if index == self._together.stop:
+                self._together = range(0)
             self._told.on_swept()
 
     def _dropped(self, job: _Job) -> bool:
@@ -387,30 +405,3 @@ class DiskSweep:
 
 class _News(list[tuple[str, int, Finding]]):
     """What is to be told of a slice once it is written."""
-
-
-def ranges(gen: int, target: Target, below: int) -> list[tuple[Family, Range]]:
-    """Where all that a purge of `target` with apply index `below` can match is found in a generation."""
-    value = target.value
-    match target.kind:
-        case Kind.URL:
-            return [(Family.OBJECTS, url_range(gen, value))]
-        case Kind.PREFIX:
-            return [(Family.OBJECTS, prefix_range(gen, value))]
-        case Kind.HOST:
-            return [(Family.OBJECTS, span) for span in host_ranges(gen, value)]
-        case Kind.TAG:
-            return [(Family.TAGS, tag_range(gen, tag_name(value), below))]
-        case Kind.GROUP:
-            origin, _, group = value.partition(" ")
-            return [(Family.TAGS, tag_range(gen, group_name(origin, group), below))]
-        case Kind.PATTERN if (beginning := fixed_prefix(value, regex=target.regex)) is not None:
-            return [(Family.OBJECTS, prefix_range(gen, beginning))]
-        case _:
-            return [(Family.OBJECTS, gen_range(gen))]
-
-
-def _has_range(target: Target) -> bool:
-    if target.kind is Kind.PATTERN:
-        return fixed_prefix(target.value, regex=target.regex) is not None
-    return target.kind is not Kind.EVERYTHING

@@ -170,6 +170,7 @@ class DiskWrites:
         try:
             seen = self._upkeep.evict(int(self.budget_bytes * EVICT_TO_SHARE) - taken, EVICT_ROWS)
         except StoreError:
+            self._shelf.count_failure("evict")
             return Step.STUCK
         self.behind.advance()
         return Step.WORKED if seen else Step.IDLE

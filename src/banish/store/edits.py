@@ -97,11 +97,14 @@ class Edit:
         return len(self.changed) + len(self.touched)
 
     def variants(self, place: Place) -> tuple[StoredRow, ...]:
-        """What is stored there, newest first, as this edit leaves it."""
+        """What is stored there, newest first, as this edit leaves it. Raises IndexFailed."""
         known = self._known.get(place.key)
         if known is not None:
             return known
-        value = self._index.get(Family.OBJECTS, place.key)
+        try:
+            value = self._index.get(Family.OBJECTS, place.key)
+        except IndexDamaged:
+            value = b""
         return () if value is None else self.know(place, value)
 
     def know(self, place: Place, value: bytes) -> tuple[StoredRow, ...]:
@@ -111,8 +114,7 @@ class Edit:
                 self._known[place.key] = decode_row(place.key, value, place.generation.key_name)
             except IndexDamaged:
                 self.damaged += 1
-                self._known[place.key] = ()
-                self.touched[place.key] = place
+                self.scrap(place)
         return self._known[place.key]
 
     def put(self, place: Place, row: StoredRow, body: bytes | None) -> None:

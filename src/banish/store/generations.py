@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from banish.caching.keys import split_key
+from banish.errors import IndexBusy
 from banish.store.index import Batch, Family, Index, Range
 from banish.store.rows import (
     META_GENERATION,
@@ -164,8 +165,13 @@ class Serials:
 
     def take(self, index: Index) -> int:
         """The next one."""
-        if self._reserved - self._next <= SERIALS_BLOCK // 2:
-            self._reserve(index)
+        left = self._reserved - self._next
+        if left <= SERIALS_BLOCK // 2:
+            try:
+                self._reserve(index)
+            except IndexBusy:
+                if not left:
+                    raise
         self._next += 1
         return self._next - 1
 

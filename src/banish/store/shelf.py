@@ -84,7 +84,7 @@ class Shelf:
 
     def fail(self, to: str, error: StoreError) -> None:
         """Give the index up: it could not be written or synced."""
-        self._count_failure(to)
+        self.count_failure(to)
         if not self.failed:
             self.failed = True
             log.error("the disk failed; stored responses are kept in memory alone", to=to, error=str(error))
@@ -136,7 +136,7 @@ class Shelf:
         try:
             self.index.write(batch)
         except IndexBusy:
-            self._count_failure("keep up")
+            self.count_failure("keep up")
             raise
         except StoreError as error:
             self.fail("write", error)
@@ -183,7 +183,7 @@ class Shelf:
         try:
             return self.serials.take(self.index)
         except IndexBusy:
-            self._count_failure("keep up")
+            self.count_failure("keep up")
             raise
         except StoreError as error:
             self.fail("write", error)
@@ -199,7 +199,7 @@ class Shelf:
 
     def _ended(self, to: str, done: "Future[object]") -> None:
         if not done.cancelled() and (error := done.exception()) is not None:
-            self._count_failure(to)
+            self.count_failure(to)
             log.warning("the disk failed", to=to, error=str(error))
 
     # Reading
@@ -236,9 +236,10 @@ class Shelf:
         try:
             return self.index.may_hold(Family.OBJECTS, place.key)
         except StoreError:
-            self._count_failure("read")
+            self.count_failure("read")
             return True
 
-    def _count_failure(self, to: str) -> None:
+    def count_failure(self, to: str) -> None:
+        """Count that the disk failed. May be called from any thread."""
         with self._counting:
             self._failures.add(to)

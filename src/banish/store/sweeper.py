@@ -22,8 +22,8 @@ from banish.tables import Accounts, Metric
 CLOCK_EVERY = 16
 """URLs checked between two looks at the clock: about 30 µs of work."""
 
-REST_TIMES = 9.0
-"""How much longer than its work took a pass rests before the next: sweeping takes a tenth of the time at most."""
+REST_TIMES = 19.0
+"""How much longer than its work took a pass rests before the next: sweeping takes a twentieth of the time at most."""
 
 SWEEPS = Metric("banish_store_sweeps_total", "counter", "Passes over the memory store that checked every record.")
 SWEEPS_YIELDED = Metric(

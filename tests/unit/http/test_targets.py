@@ -1,7 +1,15 @@
 import pytest
 
 from banish.errors import ClientError
-from banish.http.targets import Target, normalise_path, normalise_query, parse_host, request_target, resolve
+from banish.http.targets import (
+    Target,
+    normalise_path,
+    normalise_query,
+    parse_host,
+    plain_target,
+    request_target,
+    resolve,
+)
 
 
 def target(raw: str, host: str | None = "a.example", *, method: str = "GET", scheme: str = "http") -> Target:
@@ -227,6 +235,28 @@ class TestRequestTarget:
 
 
 BASE = Target("http", "a.example", "/b/c/d", "q=1")
+
+
+class TestPlainTarget:
+    @pytest.mark.parametrize(
+        ("text", "plain"),
+        [
+            ("https://www.example.com/a/b-c_d~e/f.html", Target("https", "www.example.com", "/a/b-c_d~e/f.html")),
+            ("http://10.0.0.1/x?a=%c3&b=[1]", Target("http", "10.0.0.1", "/x", "a=%c3&b=[1]")),
+            ("https://a.example/?", Target("https", "a.example", "/", "")),
+            ("https://a.example/a/../b", None),
+            ("https://a.example:443/", None),
+            ("https://A.example/", None),
+            ("https://a.example", None),
+            ("https://a.example/%41", None),
+            ("https://a.example/x#y", None),
+            (" https://a.example/", None),
+            ("https://a.example/\n", None),
+            (f"https://{'a' * 254}/", None),
+        ],
+    )
+    def test_is_known_at_a_glance_if_it_is_in_its_final_spelling(self, text: str, plain: Target | None) -> None:
+        assert plain_target(text) == plain
 
 
 class TestResolve:

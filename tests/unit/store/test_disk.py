@@ -521,6 +521,30 @@ async def test_a_damaged_block_of_bodies_costs_those_that_are_in_it(tmp_path: Pa
         assert len(await disk.load()) == 1
 
 
+@looped
+async def test_a_damaged_row_met_by_a_change_is_taken_for_empty(tmp_path: Path) -> None:
+    async with opened(tmp_path) as disk:
+        disk.store.put(stored_response(vary=("x",), selecting=("1",)))
+        disk.twin.fail(Call.READ, damage())
+        assert disk.store.put(stored_response(body=b"new")) is DiskOutcome.STORED
+        assert await disk.bodies() == [b"new"]
+        assert disk.tally("banish_disk_damaged_total") == {(): 1}
+
+
+@looped
+async def test_what_cannot_be_deleted_for_damage_holds_up_nothing_else(tmp_path: Path) -> None:
+    async with opened(tmp_path) as disk:
+        disk.store.put(stored_response("a"))
+        disk.store.put(stored_response("b"))
+        disk.twin.fail(Call.WRITE, busy())
+        disk.store.put(stored_response("a"))  # owed now
+        index = disk.purge([url_of("b")])
+        for _ in range(3):
+            disk.twin.fail(Call.READ, disk_error())
+            disk.store.sweep(0.0, disk.clock.monotonic)
+        assert disk.store.has_swept(index)
+
+
 # The disk fails
 
 

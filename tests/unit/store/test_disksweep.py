@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from banish.errors import StoreError
+from banish.errors import IndexFailed, StoreError
 from banish.purge.stamps import Verdict
 from banish.purge.targets import (
     Target,
@@ -434,6 +434,48 @@ async def test_a_damaged_row_met_by_a_pass_goes(tmp_path: Path) -> None:
         assert disk.tally("banish_disk_damaged_total") == {(): 1}
 
 
+@looped
+async def test_too_many_that_wait_are_made_up_for_by_dropping_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disksweep, "WAITING_MAX", 3)
+    async with opened(tmp_path) as disk:
+        fill(disk)
+        disk.twin.fail(Call.WRITE, disk_full())
+        purges = [disk.purge([url_of("blog/1")])]
+        disk.sweep()
+        purges += [disk.purge([url_of(str(number))], [url_of("v")]) for number in range(6)]
+        assert disk.store.failed
+        disk.purge()  # of nothing
+        assert not any(map(disk.store.has_swept, purges))
+        assert disk.store.swept == 0
+        with pytest.raises(IndexFailed):
+            disk.store.persist_floor(0)
+        await disk.recover()
+        for index in purges:
+            disk.store.release_soft(index)
+        disk.sweep()
+        assert all(map(disk.store.has_swept, purges))
+        assert disk.store.swept == purges[-1] + 1
+        assert disk.tally("banish_disk_sweep_failures_total")["drop all",] >= 1
+
+
+@looped
+async def test_dropping_all_takes_sites_that_were_opened_meanwhile_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disksweep, "WAITING_MAX", 3)
+    async with opened(tmp_path) as disk:
+        soft = disk.purge(soft=[url_of("a")])  # holds the others up
+        disk.store.put(stored_response("a", fence=soft))
+        for number in range(3):
+            disk.purge([url_of("a")], [url_of(str(number))])
+        assert disk.store.swept == soft - 1
+        disk.sweep()
+        assert disk.store.swept == disk.table.index
+        assert not disk.rows(Family.OBJECTS)
+
+
 # Surveys
 
 
@@ -447,6 +489,17 @@ async def test_a_survey_finds_what_a_purge_would_and_changes_nothing(
         found = [matched for some in disk.store.survey(target) for matched in some]
         assert sorted(matched.key for matched in found) == sorted(key_of(name) for name in hit)
         assert len(disk.store) == len(names)
+
+
+@looped
+async def test_a_pattern_without_meaning_here_means_more_than_it_says(tmp_path: Path) -> None:
+    async with opened(tmp_path) as disk:
+        names = fill(disk)
+        target = pattern_target(SITE, f"{HOST}/blog/(", regex=True)
+        assert sum(map(len, disk.store.survey(target))) == len(names)
+        disk.purge([target])  # is stamped as the next wider one
+        disk.sweep()
+        assert len(disk.store) == 0
 
 
 @looped

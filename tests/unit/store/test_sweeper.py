@@ -79,7 +79,7 @@ def test_a_purge_during_a_pass_waits_for_the_next() -> None:
     assert (store.swept, len(store)) == (2, 0)
 
 
-def test_purges_without_end_take_a_tenth_of_the_time() -> None:
+def test_purges_without_end_take_a_twentieth_of_the_time() -> None:
     table = PurgeTable()
     store = store_of(table, 400)
     clock = Hands(step_s=0.001)
@@ -89,8 +89,8 @@ def test_purges_without_end_take_a_tenth_of_the_time() -> None:
         before = clock.time_s
         if store.sweep(0.005, clock).examined:
             worked_s += clock.time_s - before
-    assert store.swept > 10_000
-    assert 0.05 < worked_s / (clock.time_s - began) < 0.12
+    assert store.swept > 5000
+    assert 0.02 < worked_s / (clock.time_s - began) < 0.08
 
 
 def test_while_it_rests_it_says_that_something_is_left() -> None:
@@ -98,12 +98,11 @@ def test_while_it_rests_it_says_that_something_is_left() -> None:
     store = store_of(table, 200)
     clock = Hands(step_s=0.01)
     table.apply([url_of("7")])
-    while not store.sweep(1.0, clock).idle:
-        pass
+    assert store.sweep(1000.0, clock).idle
     table.apply([url_of("8")])
-    assert store.sweep(1.0, clock) == (0, 0, False)
+    assert store.sweep(1000.0, clock) == (0, 0, False)
     clock.time_s += 1000.0
-    assert store.sweep(1.0, clock).deleted == 1
+    assert store.sweep(1000.0, clock).deleted == 1
 
 
 class TestUndo:
