@@ -62,16 +62,11 @@ def _once(place: Path, size: int, cpu: int, how: str) -> tuple[float, dict[str, 
 
 def _start(place: Path, size: int, cpu: int, how: str, marks: Path | None) -> float:
     """End an edge in this way, then start it; how many seconds to the first hit."""
-    from bench.purge.asking import Admin
+    from bench.purge.systems import running
 
     edge = _edge(place, cpu, None)
-    edge.start()
-    _first_hit(edge.port, size)
-    if how != "clean stop":
-        _busy(edge.port, Admin(edge.purge_port), size, seconds=0.5 if how.endswith("unsynced") else 0.0)
-        edge.kill()
-    else:
-        edge.stop()
+    with running(edge):
+        _ended(edge, size, how)
     again = _edge(place, cpu, marks)
     again.began = time.monotonic()
     again.launch()
@@ -80,6 +75,15 @@ def _start(place: Path, size: int, cpu: int, how: str, marks: Path | None) -> fl
         return float(time.monotonic() - again.began)
     finally:
         again.stop()
+
+
+def _ended(edge: Any, size: int, how: str) -> None:
+    from bench.purge.asking import Admin
+
+    _first_hit(edge.port, size)
+    if how != "clean stop":
+        _busy(edge.port, Admin(edge.purge_port), size, seconds=0.5 if how.endswith("unsynced") else 0.0)
+        edge.kill()
 
 
 def _busy(port: int, admin: Any, size: int, seconds: float) -> None:

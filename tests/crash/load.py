@@ -161,7 +161,7 @@ class Load:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         draw = random.Random(len(self.world.counts))
-        with contextlib.suppress(OSError, EOFError):
+        with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
             while True:
                 request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 pieces = self._content(request)

@@ -144,7 +144,7 @@ class World:
         """Something happened that must not."""
         self.note(f"PROBLEM: {what}", state)
         if len(self.problems) < PROBLEMS_MAX:
-            trace = [event[:TRACE_CHARS] for about, event in self._events if about is None or about == state]
+            trace = [event[:TRACE_CHARS] for about, event in self._events.copy() if about is None or about == state]
             self.problems.append("\n    ".join([what, *trace[-TRACE_SHOWN:]]))
 
     def draw_purge(self) -> Drawn:

@@ -221,13 +221,6 @@ def _an_index_opened_again_is_not_swept_anew() -> Iterator[None]:
 
 
 @breakage
-def _nothing_is_owed_while_the_disk_fails() -> Iterator[None]:
-    """What should have been deleted while the disk could not be written is hidden until it is."""
-    with _instead(DiskWrites, "_owe", lambda self, key: None):
-        yield
-
-
-@breakage
 def _a_lost_log_does_not_stop_the_cache() -> Iterator[None]:
     """Rule 12: while the log cannot be written, the store belongs to no log."""
 

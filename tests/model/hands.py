@@ -304,6 +304,11 @@ class PausingIndex(MemoryIndex):
     def reopened(self) -> "PausingIndex":
         return self._with(super().reopened())
 
+    @property
+    def failed(self) -> bool:
+        """Whether it must be opened again."""
+        return self._broken is not None
+
     def fail_no_more(self) -> None:
         """Forget what it was told to fail at."""
         for waiting in self._failing.values():

@@ -19,7 +19,7 @@ from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 from unittest.mock import patch
 
 from banish.caching.cache_status import Outcome
@@ -302,11 +302,14 @@ class World:
 
     def kill(self) -> None:
         """Kill the edge: what is in memory is gone."""
+        fetches = list(self.edge._fetcher._running)
         self.loop.abandon()
+        for fetch in fetches:  # a body that never ends would be in a circle for ever
+            fetch.plan = fetch.ready = fetch.task = cast("Any", None)
         self.hands.jobs.clear()
         self.writer.die()
         self.edge.data.identity.close()
-        self.index = self.index.reopened()
+        self._let_go_of_index()
         self._forget()
         self.model.crashed(self.committed)
 
@@ -321,7 +324,7 @@ class World:
         stopping.result()
         self.loop.abandon()
         self.hands.jobs.clear()
-        self.index = self.index.reopened()
+        self._let_go_of_index()
         self._forget()
         self.model.crashed(self.committed)
 
@@ -335,9 +338,16 @@ class World:
             self.index = PausingIndex(lambda: self.meanwhile())
             path.mkdir(exist_ok=True)
             raise IndexDamaged("Corruption: told to be")
-        self.index = self.index.reopened()
+        self._let_go_of_index()
         path.mkdir(exist_ok=True)
         return self.index
+
+    def _let_go_of_index(self) -> None:
+        """Nobody writes any more who has it open."""
+        if self.index.failed and self.choices.percent(40):  # what a disk has not taken may be gone
+            self.note("the disk has lost what was not synced")
+            self.index.cut_back()
+        self.index = self.index.reopened()
 
     # --- running
 

@@ -425,6 +425,7 @@ class DiskMachine(RuleBasedStateMachine):
         self.loop.close()
         self.directory.cleanup()
         self.patches.close()
+        del self.disk, self.loop, self.held, self.certain  # hypothesis keeps all machines, and a store is large
 
 
 TestDiskStore = DiskMachine.TestCase

@@ -359,7 +359,7 @@ steps = st.tuples(
 
 
 @mock.patch.object(memory, "SLICES", 8)  # the model walks them all at each step
-@settings(max_examples=600)
+@settings(max_examples=400)
 @given(st.booleans(), st.booleans(), st.lists(steps, min_size=40, max_size=80))
 def test_any_interleaving(roomy: bool, over_disk: bool, plan: list[tuple[Step, int]]) -> None:
     world = World(roomy=roomy, over_disk=over_disk)

@@ -299,7 +299,8 @@ def _closing(walk: Walk) -> None:
 
 
 def _invite(walk: Walk) -> None:
-    base, admin = walk.edge.url, walk.edge.admin_url
+    base, admin = walk.edge.url, f"127.0.0.1:{walk.edge.admin_port}"
+    banish = sys.argv[0] if sys.argv[0].endswith("/banish") else "banish"  # which may not be in the PATH
     walk.console.print(f"\nThe edge stays up at [bold]{base}/[/] until you press Ctrl-C. To try:")
     for command in (
         f"curl -i {base}/news",
@@ -307,11 +308,11 @@ def _invite(walk: Walk) -> None:
         f"curl -i -H 'Cache-Control: no-cache' {base}/api/tides",
         f"curl -s -r 0-99 {base}/archive/tides.csv",
         f"curl -i -d 'Me: hello' {base}/guestbook",
-        f"banish purge --admin {admin} --tag page --wait",
-        f"banish explain --admin {admin} {base}/",
-        f"banish purges --admin {admin}",
+        f"{banish} purge --admin {admin} --tag page --wait",
+        f"{banish} explain --admin {admin} {base}/",
+        f"{banish} purges --admin {admin}",
     ):
-        walk.console.print(f"  {command}", style="cyan", highlight=False)
+        walk.console.print(f"  {command}", style="cyan", highlight=False, soft_wrap=True)
 
 
 async def _run(*, stay: bool, port: int | None) -> int:

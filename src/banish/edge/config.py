@@ -372,8 +372,8 @@ def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
 
 @functools.cache
 def _every_setting() -> tuple[Setting, ...]:
-    """The rows of the schema, made once: their descriptions are read from the source, which takes a while."""
-    return tuple(settings(Config))
+    """The rows of the schema, made once, without their descriptions."""
+    return tuple(settings(Config, described=False))
 
 
 def _variables() -> dict[str, str]:

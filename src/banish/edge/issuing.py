@@ -230,11 +230,11 @@ class Issuer:
 
     def _add(self, batch: Batch, targets: Iterable[Given], sites: tuple[str, ...], mode: Mode) -> None:
         for given in targets:
-            meant = canonical(given, sites, self._policy_of)
-            (batch.hard if (given.mode or mode) is Mode.HARD else batch.soft).extend(meant.targets)
-            batch.canonical.append(meant.targets)
-            if meant.widened is not None:
-                batch.widened.append(meant.widened)
+            meant, widened = canonical(given, sites, self._policy_of)
+            (batch.hard if (given.mode or mode) is Mode.HARD else batch.soft).extend(meant)
+            batch.canonical.append(meant)
+            if widened is not None:
+                batch.widened.append(widened)
 
     def issue(
         self,

@@ -77,14 +77,16 @@ class Places(NamedTuple):
         return None
 
 
-def settings(cls: type[Any], above: tuple[str, ...] = ()) -> Iterator[Setting]:
-    """Every setting below a struct, in the order declared."""
-    documented = attribute_docs(cls)
+def settings(cls: type[Any], above: tuple[str, ...] = (), *, described: bool = True) -> Iterator[Setting]:
+    """Every setting below a struct, in the order declared. Descriptions are read from the source, which takes a third
+    of a second: a start does without.
+    """
+    documented = attribute_docs(cls) if described else {}
     for field in msgspec.structs.fields(cls):
         base, metas = _unwrap(field.type)
         inner, is_list = _struct_of(base)
         if inner is not None:
-            yield from settings(inner, (*above, field.encode_name + ("[]" if is_list else "")))
+            yield from settings(inner, (*above, field.encode_name + ("[]" if is_list else "")), described=described)
             continue
         default = field.default
         if default is msgspec.NODEFAULT and field.default_factory is not msgspec.NODEFAULT:

@@ -193,6 +193,10 @@ class DiskStore:
         """All variants stored under a key, newest first, clean up to their `clean_at`: match them before use."""
         return await self._reads.load(key)
 
+    def load_at_once(self, key: str) -> list[StoredResponse]:
+        """The same, while everything else waits: no purge can be forgotten meanwhile. For what is restless only."""
+        return self._reads.load_at_once(key)
+
     def peek(self, key: str) -> list[Metadata]:
         """What is known of the variants stored under a key. Reads at once: for a few keys only."""
         return self._reads.peek(key)

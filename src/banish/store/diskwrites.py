@@ -193,6 +193,8 @@ class DiskWrites:
         return DiskOutcome.FAILED
 
     def _owe(self, key: str) -> None:
+        """Have all that is under a key deleted, and what is on its way there come to nothing."""
+        self.behind.cancel_key(key)
         place = self._shelf.place(key)
         if place is not None:
             self._shelf.stale(place)

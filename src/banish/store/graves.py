@@ -17,7 +17,7 @@ import msgspec
 from banish.tables import Accounts, Metric
 
 GRAVES_MAX = 100_000
-"""Keys remembered: about 25 MB when full, with keys of usual length."""
+"""Keys remembered: about 32 MB when full, with keys of usual length."""
 
 GRAVE_SITE_S = 60.0
 """How long after a whole site was purged its misses are put down to that."""

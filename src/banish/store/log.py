@@ -35,7 +35,7 @@ from banish.purge.records import Record, RecordKind
 from banish.store.ballast import Ballast
 from banish.store.ledger import Addition, Entry, Ledger, Notes, Query, Swept, Undone
 from banish.store.logwriter import LogWriter, Told, Trim, Waiting, fresh_id, tell_waiter
-from banish.store.witness import Witness
+from banish.store.witness import WITNESS_NAME, Witness
 from banish.tables import Accounts, Metric, Tally
 
 WAITING_BYTES_MAX = 64 * 1024 * 1024
@@ -142,7 +142,7 @@ class PurgeLog:
         def opened() -> "PurgeLog":
             tables = ledger(path)
             try:
-                witness = Witness(_beside(path, ".witness"))
+                witness = Witness(path.with_name(WITNESS_NAME) if path is not None else None)
                 return PurgeLog(
                     tables,
                     path=path,

@@ -252,8 +252,8 @@ class MemoryStore:
         return True
 
     def reseat(self, record: StoredResponse, body: Body, serial: int) -> bool:
-        """Give a record that was written to disk its place there: the same bytes, from there on read from `body`, unless
-        they are in memory, where reading costs less.
+        """Give a record that was written to disk its place there: the same bytes, from there on read from `body`,
+        unless they are in memory, where reading costs less.
 
         If a validation has renewed the record meanwhile, the one that took over its body is meant. False if
         neither is held.

@@ -31,7 +31,8 @@ from banish.store.spool import SpoolBudget
 from banish.tables import Accounts
 
 LOADS_MAX = 3
-"""Times one look-up reads a URL from disk when purges are forgotten while it reads; then it is a miss."""
+"""Times one look-up reads a URL from disk on a thread when purges are forgotten while it reads, as they are one after
+the other once an edge has started again; then it reads at once."""
 
 
 SURVEY_SLICE = 256
@@ -136,6 +137,7 @@ class Store:
         for _ in range(LOADS_MAX):
             if self.memory.promote(await self.disk.load(key)):
                 return
+        self.memory.promote(self.disk.load_at_once(key))
 
     def metas(self, key: str) -> list[Metadata]:
         """What is known of all that is stored under a key, on disk too."""

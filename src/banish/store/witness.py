@@ -1,8 +1,9 @@
-"""The witness: a number beside a file, to tell when an old copy of the file has been put in its place.
+"""The witness: a number beside the purge log, to tell when an old copy of the log has been put in its place.
 
 A few bytes that are overwritten after each commit of the purge log, without waiting for the disk: after a power
 failure they may lag behind the log, never run ahead of it. So a log that is behind its witness is an older
-copy, and purges that it acknowledged since are lost.
+copy, and purges that it acknowledged since are lost. Its name does not begin as the log's does: whoever puts back
+log and store, in place and from a copy made since the last start, is told by nothing else.
 
 Not here: what follows from it (`log.py`); copies of whole directories, witness and all (`identity.py`).
 Format: 20 decimal digits and a line feed. Anything else counts as 0: it cannot be told from a crash.
@@ -11,6 +12,9 @@ Format: 20 decimal digits and a line feed. Anything else counts as 0: it cannot 
 import contextlib
 import os
 from pathlib import Path
+
+WITNESS_NAME = "witness"
+"""Of its file, in the directory of the log."""
 
 _DIGITS = 20
 

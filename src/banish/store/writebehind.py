@@ -109,6 +109,11 @@ class WriteBehind:
             if other.key == meta.key and (other.vary != meta.vary or other.selecting == meta.selecting):
                 self.cancel(variant)
 
+    def cancel_key(self, key: str) -> None:
+        """Have every write under a cache key come to nothing."""
+        for variant in [variant for variant in self._writes if variant[0] == key]:
+            self.cancel(variant)
+
     def cancel_all(self) -> None:
         """Have every write come to nothing."""
         for variant in list(self._writes):

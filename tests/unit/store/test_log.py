@@ -58,6 +58,15 @@ async def rest(log: PurgeLog) -> None:
         await log.reserve_more(log.reserved + 1)
 
 
+async def fill_and_copy(log: PurgeLog, path: Path, copies: Path) -> None:
+    """Log something, copy every file of the log, log more."""
+    issuer = await fill(log, 3)
+    copies.mkdir()
+    for file in path.parent.glob(f"{path.name}*"):
+        shutil.copy2(file, copies)
+    await fill(log, 3, issuer=issuer)
+
+
 def indexes(entries: list[Entry]) -> list[int]:
     return [entry.index for entry in entries]
 
@@ -696,6 +705,15 @@ class TestFoundAtStart:
         tables.close()
         with pytest.raises(ConfigError, match="later release"):
             open_log(path)
+
+    def test_so_does_one_put_back_with_all_files_that_are_named_after_it(self, path: Path, tmp_path: Path) -> None:
+        log = open_log(path)
+        play(log, fill_and_copy(log, path, tmp_path / "copies"))
+        for file in (tmp_path / "copies").iterdir():
+            shutil.copy2(file, path.with_name(file.name))
+        restored = open_log(path)
+        assert restored.id != log.id
+        restored.close()
 
     def test_an_older_copy_of_the_log_takes_a_new_id(self, path: Path, tmp_path: Path) -> None:
         log = open_log(path)

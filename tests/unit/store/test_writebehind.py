@@ -1,17 +1,18 @@
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 
 import pytest
 
-from banish.errors import StoreError
+from banish.errors import IndexFailed, StoreError
 from banish.purge.targets import everything_target
 from banish.store import writebehind
 from banish.store.diskwrites import DiskOutcome
 from banish.store.files import BodyFiles, Content, StoredFile
 from banish.store.index import Family
 from banish.store.records import StoredResponse
-from banish.testing.index import Call, disk_full
+from banish.testing.index import Call, busy, disk_full
 from tests.looped import looped, settle
 from tests.ondisk import LARGE, Disk, opened, threads_idle
 from tests.stored import SITE, stored_response, url_of
@@ -91,6 +92,23 @@ async def test_what_is_gone_before_it_was_written_stays_gone(tmp_path: Path, how
             disk.store.put(stored_response(body=b"." * (1 << 18)))
         await ended(disk)
         assert await disk.bodies() == ([b"small"] if how == "replaced by a small one" else [])
+        assert not list(disk.files.names())
+
+
+@pytest.mark.parametrize("trouble", [disk_full, busy])
+@looped
+async def test_what_could_not_be_replaced_for_trouble_does_not_arrive_after_all(
+    tmp_path: Path, trouble: Callable[[], IndexFailed]
+) -> None:
+    async with opened(tmp_path) as disk:
+        disk.store.put(stored_response("b"))
+        disk.store.put(stored_response(body=LARGE))
+        disk.twin.fail(Call.WRITE, trouble())
+        assert disk.store.put(stored_response(body=b"newer")) is DiskOutcome.FAILED
+        await disk.recover()
+        await ended(disk)
+        disk.sweep()
+        assert not await disk.load()
         assert not list(disk.files.names())
 
 
