@@ -40,28 +40,31 @@ def measure(options: argparse.Namespace, scratch: Path, cpu: int, load_cpu: int)
     size = options.sizes[-1]
     place = filled(options, scratch, size)
     found: dict[str, list[float]] = {"clean stop": [], "kill -9": [], "kill -9, unsynced": []}
+    cpu_s: dict[str, list[float]] = {how: [] for how in found}
     parts: list[dict[str, Any]] = []
     for _ in range(options.starts):
         for how in found:
-            took_s, marks = _once(place, size, cpu, how)
+            took_s, used_s, marks = _once(place, size, cpu, how)
             found[how].append(took_s)
+            cpu_s[how].append(used_s)
             parts.append({**marks, "how": how})
             print(how, f"{took_s:.3f}", json.dumps({name: round(at, 3) for name, at in marks.items()}), flush=True)
-    return {"stored": size, "seconds": found, "parts": parts}
+    return {"stored": size, "seconds": found, "cpu_s": cpu_s, "parts": parts}
 
 
-def _once(place: Path, size: int, cpu: int, how: str) -> tuple[float, dict[str, float]]:
+def _once(place: Path, size: int, cpu: int, how: str) -> tuple[float, float, dict[str, float]]:
     """Start twice: plainly, and with marks; each ended in this way before the next start."""
-    plain = _start(place, size, cpu, how, None)
+    plain, cpu_s = _start(place, size, cpu, how, None)
     marks = place.parent / "marks.json"
-    with_marks = _start(place, size, cpu, how, marks)
+    with_marks, _ = _start(place, size, cpu, how, marks)
     reached = {**json.loads(marks.read_text()), "first hit": with_marks}
     marks.unlink()
-    return plain, reached
+    return plain, cpu_s, reached
 
 
-def _start(place: Path, size: int, cpu: int, how: str, marks: Path | None) -> float:
-    """End an edge in this way, then start it; how many seconds to the first hit."""
+def _start(place: Path, size: int, cpu: int, how: str, marks: Path | None) -> tuple[float, float]:
+    """End an edge in this way, then start it; how many seconds to the first hit, and how much CPU time."""
+    from bench.hit.measure import cpu_ns
     from bench.purge.systems import running
 
     edge = _edge(place, cpu, None)
@@ -72,7 +75,7 @@ def _start(place: Path, size: int, cpu: int, how: str, marks: Path | None) -> fl
     again.launch()
     try:
         _first_hit(again.port, size)
-        return float(time.monotonic() - again.began)
+        return float(time.monotonic() - again.began), cpu_ns(again.server()) / 1e9
     finally:
         again.stop()
 
@@ -152,11 +155,12 @@ def page(found: dict[str, Any]) -> list[str]:
         f"**At most {slowest:.2f} s to the first hit with {found['stored']:,} stored responses** (less than"
         f" {LIMIT_S:g} s).",
         "",
-        "| after | median s | each start |",
-        "|---|---:|---|",
+        "| after | median s | CPU s | each start |",
+        "|---|---:|---:|---|",
     ]
     for how, seconds in found["seconds"].items():
-        lines.append(f"| {how} | {median(seconds):.2f} | {' '.join(f'{one:.2f}' for one in seconds)} |")
+        cpu_s, each = median(found["cpu_s"][how]), " ".join(f"{one:.2f}" for one in seconds)
+        lines.append(f"| {how} | {median(seconds):.2f} | {cpu_s:.2f} | {each} |")
     lines += ["", "| seconds until, median | " + " | ".join(PARTS) + " |", "|---|" + "---:|" * len(PARTS)]
     for how in found["seconds"]:
         of = [one for one in found["parts"] if one["how"] == how]

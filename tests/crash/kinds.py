@@ -150,12 +150,11 @@ class Restore(Kind):
         time.sleep(scene.draw.uniform(0.1, 0.6))
         if running := scene.draw.random() < 0.5:
             self._copy(scene.disk.data, old)
-            time.sleep(scene.draw.uniform(0.1, 0.6))
         else:
             self._end(scene)
             self._copy(scene.disk.data, old)
             scene.start()
-            time.sleep(scene.draw.uniform(0.1, 0.6))
+        scene.until_acknowledged(scene.draw.choice((5, 10, 20)))
         self._end(scene)
         how = scene.draw.choice(("over", "instead"))
         scene.world.note(f"old copies ({self.name}) are put {how}; made while an edge was there: {running}")
@@ -365,11 +364,7 @@ def _recovered(scene: Scene, edge: EdgeProcess) -> None:
     _until(edge, "banish_log_writable", 1)
     _until(edge, "banish_disk_failed", 0)
     scene.load.tolerate(False)
-    acknowledged = len(scene.world.acknowledged)
-    end = time.monotonic() + WAIT_S
-    while len(scene.world.acknowledged) < acknowledged + 10:
-        assert time.monotonic() < end, "no purge is taken, though the log can be written"
-        time.sleep(0.02)
+    scene.until_acknowledged(10)
 
 
 def _remove(path: Path) -> None:

@@ -11,6 +11,7 @@ Not here: what happens, and what may be missing afterwards (`kinds.py`).
 import json
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -77,6 +78,13 @@ class Scene:
         self.world.counts["warm hits"] += found.warm
         self.load.work()
         return edge
+
+    def until_acknowledged(self, count: int) -> None:
+        """Wait for so many purges more."""
+        had, end = len(self.world.acknowledged), time.monotonic() + 2 * WAIT_S
+        while len(self.world.acknowledged) < had + count:
+            assert time.monotonic() < end, "no purge is taken"
+            time.sleep(0.01)
 
     def kill(self) -> None:
         """SIGKILL, amid the work."""

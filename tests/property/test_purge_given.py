@@ -11,7 +11,7 @@ from banish.caching.policy import DEFAULT_POLICY, CachePolicy
 from banish.errors import ClientError
 from banish.http.targets import Target as HttpTarget
 from banish.http.targets import request_target
-from banish.purge.given import Given, canonical, check, item_of, parse_targets
+from banish.purge.given import Canonical, Given, accepted, canonical, item_of, parse_targets
 from banish.purge.names import Names
 from banish.purge.stamps import Mode, PurgeTable, Verdict
 from banish.purge.targets import Kind, matches
@@ -64,10 +64,11 @@ def test_something_is_meant_whatever_is_given(given: Given, policy: CachePolicy,
 
 
 @given(givens)
-def test_what_passes_the_check_is_meant_as_it_is_and_survives_its_json_form(given: Given) -> None:
+def test_what_is_accepted_is_meant_as_it_is_and_survives_its_json_form(given: Given) -> None:
     with contextlib.suppress(ClientError):
-        check(given)
-        assert canonical(given, (), lambda _url: DEFAULT_POLICY).widened is None
+        meant = accepted(given, (), lambda _url: DEFAULT_POLICY)
+        assert meant == canonical(given, (), lambda _url: DEFAULT_POLICY)
+        assert meant.widened is None
         assert not given.headers or len(dict(given.headers)) == len(given.headers)
         assert parse_targets([item_of(given)]) == (given,)
 
@@ -97,17 +98,16 @@ def test_a_url_that_is_plain_at_a_glance_means_what_it_does_taken_apart(
 ) -> None:
     given = Given(kind, text, boundary and kind is Kind.PREFIX)
     with patch("banish.purge.spelling.plain_target", return_value=None):
-        taken_apart = canonical(given, ("shop",), lambda _url: policy), _refusal(given)
-    assert (canonical(given, ("shop",), lambda _url: policy), _refusal(given)) == taken_apart
+        taken_apart = canonical(given, ("shop",), lambda _url: policy), _accepted(given, policy)
+    assert (canonical(given, ("shop",), lambda _url: policy), _accepted(given, policy)) == taken_apart
 
 
-def _refusal(given: Given) -> str | None:
-    """Why it does not pass the check."""
+def _accepted(given: Given, policy: CachePolicy) -> Canonical | str:
+    """What is accepted of it, or why it is refused."""
     try:
-        check(given)
+        return accepted(given, ("shop",), lambda _url: policy)
     except ClientError as error:
         return error.reason
-    return None
 
 
 @given(requests(), st.integers(0, 60), policies)

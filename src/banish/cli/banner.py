@@ -31,6 +31,7 @@ def announce(config: Config, ports: list[int], out: Console) -> None:
         admin=config.admin.listen,
         sites={site.name: list(site.origin) for site in config.sites},
         memory=format_bytes(config.memory.budget_bytes),
+        disk=_disk(config),
         spool=_spool(config),
         **{"try": _first_request(config, addresses)},
     )
@@ -60,9 +61,10 @@ def _rows(config: Config, addresses: list[Address]) -> Iterator[tuple[str, str]]
     for site in config.sites:
         yield f"site {site.name}", f"{', '.join(site.hosts)} → {', '.join(site.origin)}"
     yield "memory", f"{format_bytes(config.memory.budget_bytes)}, spool {_spool(config)}"
+    yield "disk", _disk(config)
     if config.admin.listen != "off":
         where = url("http", parse_address(config.admin.listen))
-        yield "admin", f"{where}  (/metrics, /objects, /explain)"
+        yield "admin", f"{where}  (/purges, /metrics, /explain, …)"
     yield "try", _first_request(config, addresses)
 
 
@@ -74,6 +76,12 @@ def url(scheme: str, address: Address) -> str:
     shown = f"[{host}]" if ":" in host else host
     usual = {"http": 80, "https": 443}[scheme]
     return f"{scheme}://{shown}/" if address.port == usual else f"{scheme}://{shown}:{address.port}/"
+
+
+def _disk(config: Config) -> str:
+    if config.data is None or not config.disk.budget_bytes:
+        return "nothing is kept over a restart" + ("" if config.data is not None else " (give a directory: --data DIR)")
+    return f"{format_bytes(config.disk.budget_bytes)} in {config.data}"
 
 
 def _spool(config: Config) -> str:

@@ -175,7 +175,7 @@ class Purger:
         """
         try:
             sites = scope(asked.site, caller)
-            await checked(asked)
+            checked(asked)
             if asked.key:
                 return await self._purge_once(asked, caller, sites)
             return await self._accept(asked, caller, sites)
@@ -239,10 +239,10 @@ class Purger:
             "key": asked.key,
             "request": request,
         }
+        batch = await self._issuer.canonical_in_steps(targets, sites, mode, accepting=True)
+        self._issuer.check_room()
         if asked.at is not None and asked.at > self._clock.now():
             return await self._schedule(asked.at, told)
-        batch = await self._issuer.canonical_in_steps(targets, sites, mode)
-        self._issuer.check_room()
         issued = self._issue_purge(batch, told)
         await _durable(issued)
         return tell(issued.index, issued.record, Stage.APPLIED, widened=batch.widened)
@@ -387,9 +387,9 @@ class Purger:
     async def dry_run(self, asked: PurgeRequest, caller: Caller) -> DryRun:
         """What a purge would match now. Raises ClientError as `purge` (400, 403)."""
         sites = scope(asked.site, caller)
-        await checked(asked)
+        checked(asked)
         mode, targets = own_modes(asked)
-        batch = await self._issuer.canonical_in_steps(targets, sites, mode)
+        batch = await self._issuer.canonical_in_steps(targets, sites, mode, accepting=True)
         held = self._store.survey([*batch.hard, *batch.soft])
         return await dryrun.dry_run(
             held, targets, batch.canonical, mode=mode, sites=sites, widened=tuple(batch.widened)

@@ -50,7 +50,7 @@ from banish.proxy.hot import HotTable, MemoKey
 from banish.proxy.plan import Plan, upstream_head
 from banish.proxy.taking import Fetched
 from banish.proxy.wire import encode_head, error_answer
-from banish.purge.stamps import PurgeTable
+from banish.purge.stamps import PurgeTable, Verdict
 from banish.store.bodies import BodyReader
 from banish.store.records import StoredResponse
 from banish.store.tiers import Store
@@ -347,10 +347,15 @@ class Pipeline:
             return self._stored(plan, fetched.record, now, Outcome.STALE_ERROR, detail=f"origin-{fetched.status}")
         stored = fetched.record is not None and fetched.reason.storable
         outcome = _outcome(fetched, stored=stored, unshared=unshared)
+        detail = None if stored else fetched.reason.value
+        if stored and fetched.record is not None:
+            overtaken = self._stamps.finding(fetched.record.names, fetched.record.clean_at)
+            stored = overtaken.verdict is Verdict.CLEAN
+            plan.purge = overtaken.index or plan.purge
+            detail = self._purged_by(plan) or (None if stored else "purged")
         status = cache_status(
             self._node, hit=False, fwd=reason, fwd_status=fetched.status, stored=stored,
-            ttl=ttl(fetched.record.meta, now) if fetched.record is not None else None,
-            detail=self._purged_by(plan) if stored else fetched.reason.value,
+            ttl=ttl(fetched.record.meta, now) if fetched.record is not None else None, detail=detail,
         )  # fmt: skip
         may_shape = fetched.head.status == 200 and plan.head.method in ("GET", "HEAD")
         shaped = may_shape and any(name in plan.head.fields for name in _SHAPING)

@@ -1,14 +1,15 @@
 """Targets as callers give them: how they are written, checked, kept and sent, and what each means on this edge.
 
-    JSON ── parse_targets ──▶ Given ── check, by the edge that accepts a purge ── canonical, by each edge ──▶ Target
+    JSON ── parse_targets ──▶ Given ─┬─ accepted    on the edge that is asked: what has no meaning is refused ─▶ Target
+                                     └─ canonical   on any other, and at start: it is widened ────────────────▶ Target
 
 Targets travel and are logged as given, and each edge makes them canonical when it applies them, by its own rules
-(PURGE rule 6). The edge that accepts a purge refuses what has no meaning (`check`); an edge that is to apply one
+(PURGE rule 6). The edge that takes a purge refuses what has no meaning (`accepted`); an edge that is to apply one
 never does: what it cannot understand it widens (`canonical`, rule 7).
 
 Not here: spelling of hosts and paths (`spelling.py`); what a canonical target hits (`targets.py`).
-Invariants: `canonical` never raises, and its targets hit whatever the given one names in any spelling. What `check`
-accepts is not widened for its form. `parse_targets([item_of(given)]) == (given,)` for what `check` accepts.
+Invariants: `canonical` never raises, and its targets hit whatever the given one names in any spelling. What is
+`accepted` means the same to both, and `parse_targets([item_of(given)]) == (given,)`.
 """
 
 import re
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from banish.caching.keys import key_target
-from banish.caching.policy import DEFAULT_POLICY, CachePolicy
+from banish.caching.policy import CachePolicy
 from banish.caching.tags import TAG_BYTES_MAX
 from banish.errors import ClientError, LimitExceeded
 from banish.http.targets import Target as HttpTarget
@@ -85,7 +86,7 @@ _NAMES = {kind: kind.value for kind in Kind}  # `value` of an enumeration's memb
 
 
 def parse_targets(items: Sequence[Any]) -> tuple[Given, ...]:
-    """Targets in their JSON form, not checked yet for what they say. Raises ClientError: 400 with the number of the
+    """Targets in their JSON form, whatever they may mean. Raises ClientError: 400 with the number of the
     one that is in no such form and what is right, 413 there are too many.
     """
     if len(items) > TARGETS_MAX:
@@ -166,18 +167,43 @@ def _parsed_mode(item: dict[str, Any]) -> Mode | None:
     return Mode(mode)
 
 
-# Checking
+# Meaning
 
 
-def check(given: Given) -> None:
-    """Refuse what has no meaning on any edge; raises ClientError with what is wrong and what is right."""
+def accepted(given: Given, sites: Sequence[str], policy_of: Callable[[HttpTarget], CachePolicy]) -> Canonical:
+    """What the target means on the edge that is asked to purge it, as `canonical` says. Raises ClientError, with what
+    is wrong and what is right, if it means nothing on any edge.
+    """
     try:
         _check(given)
+        targets, reason = _meaning(given, policy_of)
     except ValueError as error:
         raise _refusal(f"{_form(given)}: {error}") from error
+    return _canonical(given, sites, targets, reason)
+
+
+def canonical(given: Given, sites: Sequence[str], policy_of: Callable[[HttpTarget], CachePolicy]) -> Canonical:
+    """What the target means on this edge, within `sites` (none: every site).
+
+    `policy_of` knows the caching policy of a URL, which may leave parameters out of its key.
+    """
+    reason: str | None
+    try:
+        targets, reason = _meaning(given, policy_of)
+    except ValueError as error:
+        targets, reason = _wider(given), str(error)
+    return _canonical(given, sites, targets, reason)
+
+
+def _canonical(given: Given, sites: Sequence[str], targets: tuple[Target, ...], reason: str | None) -> Canonical:
+    widened = None if reason is None else _widened(given, reason, targets)
+    if sites:
+        targets = tuple([msgspec.structs.replace(target, site=site) for site in sites for target in targets])
+    return Canonical(targets, widened)
 
 
 def _check(given: Given) -> None:
+    """What can be said without spelling it. Raises ValueError."""
     if len(given.value) > VALUE_LENGTH_MAX:
         raise ValueError(f"it is longer than {VALUE_LENGTH_MAX} characters")
     if given.kind is Kind.EVERYTHING:
@@ -191,14 +217,8 @@ def _check(given: Given) -> None:
         raise ValueError("regex is for patterns")
     if given.headers:
         _check_headers(given)
-    match given.kind:
-        case Kind.URL | Kind.PREFIX:
-            url_targets(given.value)
-        case Kind.TAG:
-            if len(given.value.strip().encode()) > TAG_BYTES_MAX:
-                raise ValueError(f"no response is stored with a tag of more than {TAG_BYTES_MAX} bytes")
-        case _:
-            _meaning(given, _no_policy)
+    if given.kind is Kind.TAG and len(given.value.strip().encode()) > TAG_BYTES_MAX:
+        raise ValueError(f"no response is stored with a tag of more than {TAG_BYTES_MAX} bytes")
 
 
 def _check_headers(given: Given) -> None:
@@ -215,25 +235,6 @@ def _check_headers(given: Given) -> None:
 
 def _refusal(reason: str) -> ClientError:
     return ClientError(400, reason, close=False)
-
-
-# Meaning
-
-
-def canonical(given: Given, sites: Sequence[str], policy_of: Callable[[HttpTarget], CachePolicy]) -> Canonical:
-    """What the target means on this edge, within `sites` (none: every site).
-
-    `policy_of` knows the caching policy of a URL, which may leave parameters out of its key.
-    """
-    reason: str | None
-    try:
-        targets, reason = _meaning(given, policy_of)
-    except ValueError as error:
-        targets, reason = _wider(given), str(error)
-    widened = None if reason is None else _widened(given, reason, targets)
-    if sites:
-        targets = tuple([msgspec.structs.replace(target, site=site) for site in sites for target in targets])
-    return Canonical(targets, widened)
 
 
 def _meaning(given: Given, policy_of: Callable[[HttpTarget], CachePolicy]) -> tuple[tuple[Target, ...], str | None]:
@@ -301,7 +302,3 @@ def _wider(given: Given) -> tuple[Target, ...]:
 def _widened(given: Given, reason: str, targets: tuple[Target, ...]) -> str:
     value = given.value if len(given.value) <= TOLD_LENGTH_MAX else given.value[:TOLD_LENGTH_MAX] + "…"
     return f"{_form(given)} {value!r}: {reason}; applied as {', '.join(map(str, targets))}"
-
-
-def _no_policy(_target: HttpTarget) -> CachePolicy:
-    return DEFAULT_POLICY

@@ -11,8 +11,8 @@ from banish.purge.given import (
     VALUE_LENGTH_MAX,
     Canonical,
     Given,
+    accepted,
     canonical,
-    check,
     item_of,
     parse_targets,
 )
@@ -142,7 +142,7 @@ def test_more_targets_than_one_purge_may_have_are_refused() -> None:
 def test_what_has_no_meaning_is_refused_with_what_is_right(item: Any, told: str) -> None:
     (given,) = parse_targets([item])
     with pytest.raises(ClientError) as refused:
-        check(given)
+        accepted(given, (), default_policy)
     assert refused.value.status == 400
     assert told in refused.value.reason
 
@@ -158,7 +158,7 @@ def test_what_has_no_meaning_is_refused_with_what_is_right(item: Any, told: str)
 )
 def test_what_means_nothing_for_its_kind_is_refused(given: Given) -> None:
     with pytest.raises(ClientError):
-        check(given)
+        accepted(given, (), default_policy)
 
 
 # What is meant
@@ -188,8 +188,9 @@ def test_what_means_nothing_for_its_kind_is_refused(given: Given) -> None:
 )
 def test_urls_are_spelled_as_requests_are(text: str, places: list[str]) -> None:
     given = Given(Kind.URL, text)
-    check(given)
-    assert meant(given) == (tuple(url_target("", place) for place in places), None)
+    assert (
+        accepted(given, (), default_policy) == meant(given) == (tuple(url_target("", place) for place in places), None)
+    )
 
 
 def test_urls_lose_what_keys_lose() -> None:
@@ -225,8 +226,11 @@ def test_variants_are_named_by_normal_forms() -> None:
 )
 def test_prefixes(text: str, places: list[str]) -> None:
     given = Given(Kind.PREFIX, text)
-    check(given)
-    assert meant(given) == (tuple(prefix_target("", place) for place in places), None)
+    assert (
+        accepted(given, (), default_policy)
+        == meant(given)
+        == (tuple(prefix_target("", place) for place in places), None)
+    )
 
 
 def test_a_prefix_into_a_query_that_keys_rearrange_is_its_path() -> None:
@@ -249,8 +253,7 @@ def test_a_prefix_into_a_query_that_keys_rearrange_is_its_path() -> None:
 )
 def test_hosts(text: str, hosts: list[str]) -> None:
     given = Given(Kind.HOST, text)
-    check(given)
-    assert meant(given) == (tuple(host_target("", host) for host in hosts), None)
+    assert accepted(given, (), default_policy) == meant(given) == (tuple(host_target("", host) for host in hosts), None)
 
 
 def test_a_tag_beyond_ascii_is_meant_however_fields_and_hooks_write_it() -> None:
@@ -285,8 +288,9 @@ def test_groups_belong_to_an_origin() -> None:
 )
 def test_globs_are_spelled_as_far_as_they_are_fixed(text: str, globs: list[str]) -> None:
     given = Given(Kind.PATTERN, text)
-    check(given)
-    assert meant(given) == (tuple(pattern_target("", glob) for glob in globs), None)
+    assert (
+        accepted(given, (), default_policy) == meant(given) == (tuple(pattern_target("", glob) for glob in globs), None)
+    )
 
 
 def test_expressions_stay_as_they_are() -> None:
