@@ -35,6 +35,11 @@ CONNECTIONS: Final = 8
 HIT_CONNECTIONS: Final = 32
 CASE: Final = Case(stored.SIZE, True)
 REST_S: Final = 1.0
+FASTEST: Final = 2000
+"""Batches a second that no edge takes: so many are prepared where no rate is set."""
+
+ALONE_S_MAX: Final = 1.0
+"""At full speed no longer than this: stamps are kept for a minute, and the table holds a million."""
 MIXES: Final = {"tags": ("tag",), "mixed": ("tag", "url", "url", "prefix")}
 """Kinds of the targets of a batch, in turns."""
 
@@ -59,7 +64,7 @@ async def send(port: int, mix: str, rate: float, seconds: float) -> dict[str, fl
     """Send batches, `rate` a second (0: as fast as they are acknowledged); targets a second and how long each took."""
     first = time.time_ns() // 1000
     prepared = asyncio.Queue[bytes]()
-    for number in range(int((rate or 500) * seconds) + CONNECTIONS):
+    for number in range(int((rate or FASTEST) * seconds) + CONNECTIONS):
         prepared.put_nowait(batch(MIXES[mix], first + number))
     streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(CONNECTIONS)]
     took_s: list[float] = []
@@ -136,7 +141,8 @@ def _round(options: argparse.Namespace, load: Load, server: Server, port: int, m
         during = sample(load, server, CASE, options.seconds)
     time.sleep(REST_S)
     used_ns = cpu_ns(server)
-    with purging(port, mix, 0, options.seconds, cpu) as alone:
+    alone_s = min(options.seconds, ALONE_S_MAX)
+    with purging(port, mix, 0, alone_s, cpu) as alone:
         pass
     used_ns = cpu_ns(server) - used_ns
     time.sleep(REST_S)
@@ -148,7 +154,7 @@ def _round(options: argparse.Namespace, load: Load, server: Server, port: int, m
         "during": _told(during),
         "hits_share": during.rate / undisturbed,
         "paced": paced,
-        "alone": {**alone, "cpu_us_a_target": used_ns / 1000 / (alone["targets_per_s"] * options.seconds)},
+        "alone": {**alone, "cpu_us_a_target": used_ns / 1000 / (alone["targets_per_s"] * alone_s)},
     }
 
 

@@ -74,6 +74,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="where files go (%(default)s)")
     parser.add_argument("--keep", type=Path, help="where filled stores are found and left for another run")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="directory of the result files")
+    parser.add_argument("--note", default="", help="what else the results should say of the machine")
     parser.add_argument("--smoke", action="store_true", help="the smallest run that goes everywhere; writes no file")
     options = parser.parse_args()
     options.cpus = sorted(os.sched_getaffinity(0))
@@ -91,7 +92,10 @@ def _numbers(text: str) -> list[int]:
 def write(name: str, title: str, options: argparse.Namespace, found: dict[str, Any], lines: list[str]) -> None:
     """One part's result, for people and for programs."""
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    facts = {**machine(), **versions(), "command": f"python bench/purge/run.py {' '.join(sys.argv[1:])}".strip()}
+    facts = {**machine(), **versions()}
+    facts["command"] = f"python bench/purge/run.py --parts {name}"
+    if options.note:
+        facts["note"] = options.note
     unwanted = {"strace", "TCP congestion control", "compiler"}
     told = [f"- {fact}: {value}" for fact, value in facts.items() if fact not in unwanted]
     method = f"Method: [README](../README.md#{name})."

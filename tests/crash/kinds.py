@@ -91,7 +91,7 @@ class Power(Kind):
 
     def round(self, scene: Scene) -> None:
         time.sleep(scene.draw.choice((scene.draw.uniform(0.0, 1.0), scene.draw.uniform(1.0, 3.0))))
-        scene.cut_power(after_kill=scene.draw.random() < 0.3)
+        scene.cut_power()
 
 
 class PowerXfs(Power):
@@ -108,10 +108,6 @@ class Forget(Power):
 
     def disk(self) -> PlainDisk:
         return ForgetfulDisk()
-
-    def round(self, scene: Scene) -> None:
-        time.sleep(scene.draw.choice((scene.draw.uniform(0.0, 1.0), scene.draw.uniform(1.0, 3.0))))
-        scene.cut_power(after_kill=True)
 
 
 class Pause(Kind):
@@ -131,6 +127,8 @@ class Pause(Kind):
             scene.edge.signal(signal.SIGCONT)
             for answer in answers:
                 answer.result(WAIT_S)
+            for connection in waiting:
+                connection.close()
             time.sleep(scene.draw.uniform(0.0, 0.3))
         scene.kill()
 
@@ -283,8 +281,7 @@ class Dead(Power):
         time.sleep(scene.draw.uniform(0.1, 1.0))
         scene.load.tolerate(True)
         with _refused(scene.world):
-            scene.disk.cut()
-            scene.world.note("the disk is dead")
+            scene.cut_disk()
             _until(scene.edge, "banish_log_writable", 0)
             time.sleep(scene.draw.uniform(0.1, 0.7))
         scene.edge.said("the purge log cannot be written")
@@ -318,12 +315,12 @@ class Failing(Kind):
         edge.said("the purge log cannot be written")
         _requires_passing(scene)
         if scene.draw.random() < 0.3:  # the power goes while it fails
-            scene.cut_power(after_kill=True)
+            scene.cut_power()
             disk.faulty.heal()
             return
         disk.faulty.heal()
         _recovered(scene, edge)
-        scene.draw.choice((scene.kill, lambda: scene.cut_power(after_kill=True)))()
+        scene.draw.choice((scene.kill, scene.cut_power))()
 
 
 @contextmanager
@@ -338,7 +335,7 @@ def _refused(world: World) -> Iterator[None]:
 def _until(edge: EdgeProcess, sample: str, value: float, work: object = None) -> None:
     end = time.monotonic() + WAIT_S
     while edge.metrics()[sample] != value:
-        assert time.monotonic() < end, f"{sample} did not become {value}"
+        assert time.monotonic() < end, f"{sample} did not become {value}: {edge.metrics()}"
         if callable(work):
             work()
 

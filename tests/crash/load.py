@@ -156,6 +156,8 @@ class Load:
         for ended in await asyncio.gather(*others, return_exceptions=True):
             if isinstance(ended, Exception):
                 self.world.problem(f"the load itself failed: {ended!r}")
+        for _ in range(3):
+            await asyncio.sleep(0)  # what was closed takes a turn or two to be so
 
     # The origin
 
@@ -346,6 +348,10 @@ class Opened:
     def ask(self, state: State) -> "Future[Answer]":
         """Send a request; the answer is judged when it comes."""
         return asyncio.run_coroutine_threadsafe(self._load._ask(self._connection, state), self._load._loop)
+
+    def close(self) -> None:
+        """It is needed no more."""
+        self._load._loop.call_soon_threadsafe(self._connection[1].close)
 
 
 async def _forever(work: Callable[[random.Random], Awaitable[None]], draw: random.Random) -> None:

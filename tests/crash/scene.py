@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from banish.store.check import Fault
 from tests.crash.broken import BROKEN
@@ -96,16 +97,26 @@ class Scene:
         self.load.tolerate(True)
         self._end(signal.SIGTERM)
 
-    def cut_power(self, *, after_kill: bool = False) -> None:
-        """The disk goes from under a working edge, or what a killed one had not synced."""
+    def cut_power(self) -> None:
+        """What the edge had not synced is lost."""
         self.load.tolerate(True)
-        if not after_kill:
-            self.disk.cut()
-            self.world.note("the power is cut")
         self._end(signal.SIGKILL)
-        if after_kill:
-            self.disk.cut()
+        self.disk.cut()
         self.disk.restore()
+        self.world.note("the power was cut")
+
+    def cut_disk(self) -> None:
+        """The disk goes from under a working edge. No sync may be under way meanwhile: the file system would call it
+        done, and lose it."""
+        assert self.edge is not None
+        self.load.tolerate(True)
+        self.edge.signal(signal.SIGSTOP)
+        stat = Path(f"/proc/{self.edge.process.pid}/task")
+        while any((task / "stat").read_text().rpartition(") ")[2][0] != "T" for task in stat.iterdir()):
+            pass
+        self.disk.cut()
+        self.edge.signal(signal.SIGCONT)
+        self.world.note("the disk is dead")
 
     def _end(self, number: signal.Signals) -> None:
         assert self.edge is not None

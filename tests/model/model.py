@@ -13,7 +13,7 @@ Not here: the edge (`world.py`), what happens to it (`steps.py`).
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from banish.caching.cache_status import Outcome
 from banish.purge.given import Given
@@ -51,6 +51,13 @@ class Sent:
     size: int = 0
     own: "Purge | None" = None
     """What it purged itself."""
+
+    def confirming(self, born: "Sent") -> "Sent":
+        """What is known of a response since this has confirmed it: it keeps its names (PURGE rule 10)."""
+        if born is self:
+            return self
+        tags, groups = {*born.tags, *self.tags}, {*born.groups, *self.groups}
+        return replace(self, tags=tuple(tags), groups=tuple(groups), vary=self.vary or born.vary)
 
     @property
     def content(self) -> bytes:
@@ -160,9 +167,9 @@ class Model:
         found = (p for p in self.between(sent.at, arrived) if p is not sent.own and p.hits(sent, Mode.HARD))
         return next(found, None)
 
-    def marked(self, sent: Sent, since: int, arrived: int) -> Purge | None:
+    def marked(self, sent: Sent, arrived: int) -> Purge | None:
         """The soft purge for which this is stale for who arrived then."""
-        found = (p for p in self.between(since, arrived) if not p.undone_as and p.hits(sent, Mode.SOFT))
+        found = (p for p in self.between(sent.at, arrived) if not p.undone_as and p.hits(sent, Mode.SOFT))
         return next(found, None)
 
     # --- judging
@@ -170,14 +177,14 @@ class Model:
     def wrong(self, seen: Seen, now: float) -> str | None:
         """What is wrong with an answer, if anything is."""
         born, renewed = seen.born, seen.renewed
-        for sent in (born, renewed):
-            if (purge := self.killed(sent, seen.arrived)) is not None:
-                return f"{born.number} answers though {purge} of {purge.at} has killed it, sent at {sent.at}"
+        known = renewed.confirming(born)
+        purge = self.killed(born, min(renewed.at, seen.arrived)) or self.killed(known, seen.arrived)
+        if purge is not None:
+            return f"{born.number} answers though {purge} of {purge.at} has killed it, sent at {born.at}"
         age = now - renewed.received
         if seen.outcome in FRESH:
-            for sent in (born, renewed):
-                if (purge := self.marked(sent, renewed.at, seen.arrived)) is not None:
-                    return f"{born.number} is a hit though {purge} of {purge.at} has made it stale"
+            if (purge := self.marked(known, seen.arrived)) is not None:
+                return f"{born.number} is a hit though {purge} of {purge.at} has made it stale"
             if age >= renewed.fresh_s and not seen.max_stale:
                 return f"{born.number} is a hit though it is {age:g} s old and fresh for {renewed.fresh_s:g}"
         if seen.outcome is Outcome.STALE and age > renewed.fresh_s + renewed.revalidate_s:

@@ -524,13 +524,13 @@ STEPS = (
     Step(60, "sweep", lambda _: (1, 1, 3, 50), _sweep),
     Step(40, "sweep disk", _with_disk(1, 2, 5), _sweep_disk),
     Step(12, "evict", _in_memory, _evict),
-    Step(3, "index fails", _with_disk(*FAULTS), _index_fails),
+    Step(5, "index fails", _with_disk(*FAULTS), _index_fails),
     Step(2, "damage", World.body_files, _damage),
     Step(2, "kill", lambda _: (False,), _kill),
     Step(2, "power", lambda _: (True,), _kill),
     Step(1, "stop", _always, _stop),
-    Step(2, "copy", lambda world: (None,) if len(world.copies) < COPIES_MAX else (), _copy),
-    Step(1, "restore", lambda world: world.copies, _restore),
+    Step(4, "copy", lambda world: (None,) if len(world.copies) < COPIES_MAX else (), _copy),
+    Step(3, "restore", lambda world: world.copies, _restore),
     Step(4, "reload", _always, _reload),
 )
 

@@ -194,7 +194,7 @@ class World:
             body_memory_bytes=choices.pick((1 << 20, 8192)),
             spool_bytes=choices.pick((1 << 22, 1 << 22, 50_000)),
         )
-        self._disk = Disk(budget_bytes=choices.pick((1 << 24, 1 << 24, 120_000, 10_000, 0)))
+        self._disk = Disk(budget_bytes=choices.pick((1 << 24, 1 << 24, 120_000, 60_000, 5_000, 0)))
         self._refill = choices.pick((0, 0, 1))
         self._undo_window_s = choices.pick((UNDO_WINDOW_S, UNDO_WINDOW_S, 0.0))
         many = choices.pick((1, 2, 3, len(PAGES)))
@@ -506,8 +506,8 @@ class World:
             born = serial = tag[1] if tag is not None else None
         if serial is None:
             return None
-        if asked.method == "POST" and asked.purge is None and 200 <= status < 400:
-            self.problem(f"{asked}: answered, and nothing was made invalid")
+        if asked.purge is not None and not asked.purge.at:
+            self.problem(f"{asked} is answered, and {asked.purge} was not applied")
         seen = Seen(
             asked.at, outcome, self.model.sent[int(born or serial)], self.model.sent[int(serial)], asked.max_stale
         )

@@ -91,9 +91,15 @@ def open_data(config: Config, *, table: PurgeTable, clock: Clock, accounts: Acco
             files = BodyFiles(directory / "bodies", accounts=accounts)
             opened.callback(files.close)
             disk = _open_disk(directory / "index", files, config, table=table, clock=clock, accounts=accounts)
-            if disk is not None:
-                opened.callback(disk.close)
-        _begin(purges, disk, table, accounts)
+        try:
+            _begin(purges, disk, table, accounts)
+        except StoreError as error:
+            log.error("stored responses are kept in memory alone: the disk fails", error=str(error))
+            accounts.tally(STORE_EMPTIED).add("failed")
+            assert disk is not None, "only a disk gives way here"
+            disk.close()
+            disk = None
+            _begin(purges, disk, table, accounts)
         opened.pop_all()
     return DataDirectory(identity, purges, disk, files)
 
@@ -134,7 +140,10 @@ def _begin(purges: PurgeLog, disk: DiskStore | None, table: PurgeTable, accounts
     start = max(purges.reserved, disk.reserved if disk is not None else 0)
     why = _distrust(purges, disk) if disk is not None else None
     purges.reserve(start + INDEX_BLOCK)
-    table.begin(start, disk.floor if disk is not None and why is None else start)
+    if disk is None or why is not None:
+        table.begin(start, start)
+    else:
+        table.begin(start, disk.floor)
     if disk is not None:
         if why is not None:
             if why != "new":

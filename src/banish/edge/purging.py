@@ -304,6 +304,7 @@ class Purger:
         entry, record = await self._history.entry(id, caller.sites)
         if caller.sites is not None and not (record.sites and set(record.sites) <= set(caller.sites)):
             raise ClientError(403, "it is about sites that this token may not purge", close=False)
+        self._undoable.expire(self._clock.monotonic())
         undone = self._undoing.get(entry.index)
         if undone is None and (entry.index in self._undoable or entry.index in self._schedules):
             self._issuer.check_room()

@@ -10,7 +10,6 @@ late by as much.
 """
 
 import heapq
-from collections.abc import Iterator
 
 from banish.errors import LimitExceeded
 from banish.purge.records import Record
@@ -55,10 +54,10 @@ class Schedules:
             heapq.heapify(self._due)
         return record
 
-    def due(self, now: float) -> Iterator[tuple[int, Record]]:
+    def due(self, now: float) -> list[tuple[int, Record]]:
         """Those whose moment has come, earliest first. They stay until they are taken."""
         waiting = [place for place in self._due if place[0] <= now and place[1] in self._waiting]
-        return ((index, self._waiting[index]) for _, index in sorted(waiting))
+        return [(index, self._waiting[index]) for _, index in sorted(waiting)]
 
     def waiting(self) -> list[tuple[int, Record]]:
         """All that wait."""

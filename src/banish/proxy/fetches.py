@@ -214,6 +214,8 @@ class Fetcher:
             fetched = self._taker.take(plan, fetch.fence, response, lambda kept: self._make_body(kept, fetch.break_off))
             if fetched.record is None or not fetched.reason.storable or fetched.record.meta.lifetime <= 0:
                 self._unshare(fetch)
+                if fetched.status < 500:  # what a purge removed will not be stored again: this is no refill
+                    self._store.graves.exhume(plan.key)
             if fetched.body is not None and fetch.owned:
                 fetched.reader = fetched.body.reader()
             self._settle(fetch, fetched)

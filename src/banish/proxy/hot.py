@@ -150,6 +150,9 @@ class HotTable:
         self.touch = touch
         self._weighed = weighed
         self.log: HitLog | None = None
+        self.closed = False
+        """Nothing is to be published."""
+
         self.head_bytes_max = HEAD_BYTES_MAX
         self.fields_max = 100
         self._lanes: dict[str, Lane] = {}
@@ -173,6 +176,8 @@ class HotTable:
 
     def publish(self, key: MemoKey, record: StoredResponse, valid_until: float) -> None:
         """Remember that requests under this key get this record, until that moment or a purge."""
+        if self.closed:
+            return
         data, meta = record.body.data, record.meta
         assert data is not None, "only what is whole in memory can be hot"
         if key.memory_bytes > KEY_BYTES_MAX or not _READ_HERE.isdisjoint(key.selecting):

@@ -203,6 +203,9 @@ class Pipeline:
         records, decision = self._decide(plan, now)
         if isinstance(decision, Forward | Unsatisfiable) and self._store.may_load(plan.key):
             await self._store.load(plan.key)
+            if self._passing():
+                plan.policy = msgspec.structs.replace(plan.policy, bypass=True)
+                return await self._fetch(plan, Forwarded.BYPASS)
             now = self._clock.now()
             records, decision = self._decide(plan, now)
         match decision:

@@ -117,8 +117,9 @@ class Edge:
             rules=lambda: self._pipeline.runtimes,
             clock=self.clock,
             accounts=self.accounts,
-            on_passing=lambda passing: self.hot.clear(),
+            on_passing=self._pass,
         )
+        self._pass(self.purger.passing)
         self.store.on_matched = self.purger.matched
         self.store.on_swept = self.purger.swept
         self.store.on_applied = self._sweep_wanted.set
@@ -294,6 +295,11 @@ class Edge:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _pass(self, passing: bool) -> None:
+        """Answer nothing from what is stored, and store nothing; or do so again (PURGE rule 12)."""
+        self.store.passing = self.hot.closed = passing
+        self.hot.clear()
+
     async def _close_data(self) -> None:
         """Keep what is on its way to disk, if that does not take long; then close the data directory."""
         if self.store.disk is not None:
@@ -344,8 +350,12 @@ class Edge:
                 async with asyncio.timeout(SWEEP_EVERY_S):
                     await self._sweep_wanted.wait()
             self._sweep_wanted.clear()
-            while not self.store.sweep(SWEEP_BUDGET_S, self.clock.monotonic):  # noqa: ASYNC110
-                await asyncio.sleep(SWEEP_REST_S)  # not a wait: requests get their turn
+            try:
+                while not self.store.sweep(SWEEP_BUDGET_S, self.clock.monotonic):  # noqa: ASYNC110
+                    await asyncio.sleep(SWEEP_REST_S)  # not a wait: requests get their turn
+            except Exception:
+                log.exception("the sweep failed at something; it goes on")
+                await asyncio.sleep(SWEEP_EVERY_S)
 
 
 def _scratch_directory(config: Config) -> tuple[Path, bool]:

@@ -150,10 +150,19 @@ class DiskStore:
         self.log_id = log_id
 
     def reserve(self, upto: int) -> None:
-        """Apply indexes up to here may be given. Durable when it returns: blocks. Raises StoreError."""
-        self._remember(META_RESERVED, upto)
-        self._synced()
-        self.reserved = upto
+        """Apply indexes up to here may be given. Durable when it returns: blocks.
+
+        A disk that has failed needs not know: it takes no row before it is opened again, and is told then.
+        Raises IndexBusy.
+        """
+        if not self.failed:
+            try:
+                self._remember(META_RESERVED, upto)
+                self._synced()
+            except IndexFailed:
+                if not self.failed:
+                    raise
+        self.reserved = max(self.reserved, upto)
 
     def persist_floor(self, floor: int) -> None:
         """Every purge up to here is swept. In the same log as the deletions, behind them. Raises StoreError."""
@@ -360,6 +369,7 @@ class DiskStore:
             self._remember(META_RESERVED, self.reserved)
         if floor < self.floor:
             self._remember(META_FLOOR, self.floor)
+        self._synced()
         self._sweep.restart()
         self._upkeep.restart()
         self._writes.drop_strangers()

@@ -196,6 +196,12 @@ class DiskSweep:
             self._bound()
             self._settle(index)
 
+    def outrun(self, row: StoredRow) -> None:
+        """A row goes before the sweep has come to it: if a purge has matched it, it counts for that purge."""
+        finding = self._table.finding(names_of(row.meta), max(row.fence, self._table.floor))
+        if finding.verdict.dead or (finding.verdict is Verdict.SOFT and not row.soft_at):
+            self._told.on_purged(row.meta.key, row.size, finding)
+
     def restart(self) -> None:
         """The index was opened again, and may have lost deletions: look for every purge above the floor anew."""
         held = self._held

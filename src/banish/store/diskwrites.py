@@ -255,6 +255,7 @@ class DiskWrites:
             self._shelf.commit(edit)
             return DiskOutcome.PURGED
         self._drop(edit, place, [other for other in rows if other is not row and same_variant(other, new.meta)])
+        self._sweep.outrun(row)
         edit.swap(place, row, self._row(new, row.serial, row.body_at, row.checksums))
         self._shelf.commit(edit)
         new.serial = row.serial
@@ -348,4 +349,5 @@ class DiskWrites:
     def _drop(self, edit: Edit, place: Place, rows: Iterable[StoredRow]) -> None:
         for row in rows:
             edit.drop(place, row)
+            self._sweep.outrun(row)
             self._upkeep.removed.add("replaced")

@@ -434,9 +434,13 @@ def _row(addition: Addition) -> tuple[object, ...]:
     )
 
 
+_KINDS = frozenset(kind.value for kind in RecordKind)
+
+
 def _entry(row: tuple[object, ...]) -> Entry:
     index, edge, epoch, seq, kind, *rest = row
-    return Entry(index, Position(edge, epoch, seq), RecordKind(kind), *rest)  # type: ignore[arg-type]
+    known = RecordKind(kind) if kind in _KINDS else RecordKind.PURGE  # its record is widened by whoever reads it
+    return Entry(index, Position(edge, epoch, seq), known, *rest)  # type: ignore[arg-type]
 
 
 def _sql(query: Query) -> tuple[str, list[object]]:

@@ -109,6 +109,7 @@ class PurgeLog:
         self._readers = concurrent.futures.ThreadPoolExecutor(READERS, "purge-log-reader")
         self._connections: list[Ledger] = []
         self._closed = False
+        self._proof: asyncio.Future[None] | None = None  # a write under way after a reading that failed
         self._lost = accounts.tally(LOG_LOST)
         accounts.read(LOG_WRITABLE, lambda: [((), int(self.writable))])
         accounts.read(LOG_WAITING, lambda: [((), self._waiting_bytes)])
@@ -373,7 +374,22 @@ class PurgeLog:
             reading = asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
         except RuntimeError as error:
             raise LogUnwritable("the purge log is closed") from error
-        return await reading
+        try:
+            return await reading
+        except LogDamaged:
+            self._prove()
+            raise
+
+    def _prove(self) -> None:
+        """What cannot be read may not be writable either: have something written, to find out before a purge does."""
+        if self.writable and self._proof is None:
+            self._proof = self._attach().create_future()
+            self._proof.add_done_callback(self._proven)
+            self._hand_over(Waiting(Notes({"unread_at": str(self._clock.now())}), self._proof))
+
+    def _proven(self, proof: asyncio.Future[None]) -> None:
+        self._proof = None
+        proof.exception()  # `writable` tells
 
     def _read(self, work: Callable[[Ledger], T]) -> T:
         """On a reader's thread, with its own connection."""

@@ -76,6 +76,9 @@ class PutOutcome(StrEnum):
     TOO_LARGE = "too_large"
     """It is larger than the whole tier."""
 
+    REFUSED = "refused"
+    """Purges cannot be logged now: nothing is stored meanwhile."""
+
     INCOMPLETE = "incomplete"
     """Its body is not whole and settled, or was not kept whole."""
 
@@ -439,10 +442,15 @@ class MemoryStore:
                 self._remove(record, Removal.EVICTED)
 
     def _remove(self, record: StoredResponse, reason: Removal) -> None:
-        self._tier(record).remove(record.variant)
-        self._unlink(record, reason)
+        if record in self:
+            self._tier(record).remove(record.variant)
+            self._unlink(record, reason)
 
     def _unlink(self, record: StoredResponse, reason: Removal) -> None:
+        """Take a record out of its URL's. Whoever is told of one that leaves may have others leave (`unseat`): so one
+        that is gone by the time its turn comes is no mistake."""
+        if record not in self:
+            return
         held = self._slice(record.meta.key)
         others = tuple([other for other in held[record.meta.key] if other is not record])
         if others:

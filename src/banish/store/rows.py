@@ -57,7 +57,6 @@ TIME_MAX = 2**63 - 1
 ALL_ROWS = Range(b"", b"\xff" * 16)
 """Every row of a family."""
 
-META_FORMAT = b"format"
 META_LOG = b"log"
 META_RESERVED = b"reserved"
 META_FLOOR = b"floor"

@@ -35,6 +35,9 @@ LOADS_MAX = 3
 the other once an edge has started again; then it reads at once."""
 
 
+UNDO_SLACK_S = 1.0
+"""How much longer than they can be undone soft stamps stay: the two moments are not taken at once."""
+
 SURVEY_SLICE = 256
 """Records in memory looked at between two turns of the event loop."""
 
@@ -73,6 +76,9 @@ class Store:
         undo_window_s: float,
     ) -> None:
         self.disk = disk
+        self.passing = False
+        """Purges cannot be logged now: nothing is stored (PURGE rule 12)."""
+
         self.graves = Graves(accounts)
         self.on_matched: Callable[[int, Target | None, int, int], None] = lambda index, target, n, n_bytes: None
         self.on_swept: Callable[[], None] = lambda: None
@@ -97,7 +103,7 @@ class Store:
             [self.memory] if disk is None else [self.memory, disk],
             persist=(lambda floor: None) if disk is None else disk.persist_floor,
             stamp_min_age_s=stamp_min_age_s,
-            undo_window_s=undo_window_s,
+            undo_window_s=undo_window_s + UNDO_SLACK_S,
             accounts=accounts,
         )
         if disk is not None:
@@ -153,15 +159,19 @@ class Store:
 
     def put(self, record: StoredResponse) -> PutOutcome:
         """Store a response, if no purge has matched it since its fence."""
+        if self.passing:
+            return PutOutcome.REFUSED
         outcome = self.memory.put(record)
         if outcome in (PutOutcome.STORED, PutOutcome.EVICTED, PutOutcome.TOO_LARGE):
-            self.graves.exhume(record.meta.key)
             if self.disk is not None:
                 self.disk.put(record)
+            self.graves.exhume(record.meta.key)
         return outcome
 
     def replace(self, old: StoredResponse, new: StoredResponse) -> PutOutcome:
         """Store `new` (after a 304 or a HEAD) where `old` is; see `MemoryStore.replace`."""
+        if self.passing:
+            return PutOutcome.REFUSED
         new.serial, new.hits = old.serial, old.hits
         outcome = self.memory.replace(old, new)
         if self.disk is not None and outcome in (PutOutcome.STORED, PutOutcome.EVICTED, PutOutcome.TOO_LARGE):

@@ -771,6 +771,20 @@ async def test_rule_15_a_schedule_due_while_the_log_cannot_be_written_waits_for_
 
 
 @looped
+async def test_rule_15_many_that_are_due_at_once_hold_nobody_up() -> None:
+    async with serving() as service:
+        for number in range(20):
+            await service.purge(tag(str(number)), at=service.clock.now() + 1)
+        service.clock.advance(1)
+        applied, seen = service.table.index, set()
+        ticking = asyncio.create_task(service.purger.tick())
+        while not ticking.done():
+            await asyncio.sleep(0)
+            seen.add(service.table.index - applied)
+        assert seen == set(range(1, 21)), "others get a turn after each"
+
+
+@looped
 async def test_a_moment_that_is_past_means_now() -> None:
     async with serving() as service:
         assert (await service.purge(at=service.clock.now() - 5)).state is Stage.APPLIED

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,7 +15,7 @@ from banish.errors import ConfigError, LogDamaged, LogUnwritable
 from banish.purge.positions import Position
 from banish.purge.records import RECORD_BYTES_MAX, RecordKind
 from banish.store import ballast, logwriter
-from banish.store.ledger import TRIM_ROWS_MAX
+from banish.store.ledger import TRIM_ROWS_MAX, Ledger
 from banish.store.log import Entry, PurgeLog, set_aside
 from banish.tables import Accounts
 from banish.testing.clock import FakeClock
@@ -738,6 +739,26 @@ class TestFoundAtStart:
     def test_nobody_else_may_read_it(self, path: Path) -> None:
         open_log(path).close()
         assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_log_that_cannot_be_read_finds_out_whether_it_can_be_written(path: Path) -> None:
+    """Else a disk that is gone would have purges refused while hits are answered, and the metric says all is well."""
+    disk = Disk()
+    log = open_log(path, ledger=disk.ledger)
+
+    async def scene() -> None:
+        issuer = await fill(log, 1)
+        disk.broken = LogUnwritable("no disk")
+        with mock.patch.object(Ledger, "with_key", side_effect=LogDamaged("no disk")):
+            for _ in range(3):
+                with pytest.raises(LogDamaged):
+                    await log.find_key("key")
+            assert await changed(log) is False
+        disk.broken = None
+        assert await changed(log) is True
+        await fill(log, 1, issuer=issuer)
+
+    play(log, scene())
 
 
 def test_whoever_comes_when_the_log_is_closed_is_told_so(path: Path) -> None:
