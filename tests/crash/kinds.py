@@ -345,7 +345,8 @@ def _requires_passing(scene: Scene) -> None:
     for state in scene.draw.sample(STATES, 5):
         answer = scene.load.ask(state)
         if answer is None or answer.status != 200 or "banish; hit" in answer.cache_status:
-            scene.world.problem(f"not passed while the log cannot be written: {answer}", state)
+            said = scene.edge.err.all[-4:] if scene.edge is not None else []
+            scene.world.problem(f"not passed while the log cannot be written: {answer}; the edge said {said}", state)
 
 
 def _requires_serving(scene: Scene) -> None:

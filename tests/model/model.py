@@ -51,9 +51,16 @@ class Sent:
     size: int = 0
     own: "Purge | None" = None
     """What it purged itself."""
+    any_variant: bool = False
+    """Whether the same content may have been found to serve other variants too, which live on without this one."""
+
+    def selected_by(self, fields: dict[str, str]) -> bool:
+        """Whether a request with these fields, and no others, selects this variant and no other."""
+        return not self.any_variant and all(fields.get(name) == self.asked.get(name) for name in self.vary)
 
     def confirming(self, born: "Sent") -> "Sent":
-        """What is known of a response since this has confirmed it: it keeps its names (PURGE rule 10)."""
+        """What is known of a response since this has confirmed it: it keeps its names (PURGE rule 10). The origin may
+        have confirmed it for another variant."""
         if born is self:
             return self
         tags, groups = {*born.tags, *self.tags}, {*born.groups, *self.groups}
@@ -114,8 +121,7 @@ def matches(given: Given, sent: Sent) -> bool:
             return rest is not None and (not given.boundary or value[-1:] == "/" or rest[:1] in ("", "/", "?"))
         case Kind.URL:
             same = keyed(value.partition("://")[2], drops=sent.drops) == place
-            wanted = dict(given.headers)
-            return same and (not wanted or all(wanted.get(name) == sent.asked.get(name) for name in sent.vary))
+            return same and (not given.headers or sent.selected_by(dict(given.headers)))
         case Kind.PATTERN if given.regex:
             return re.search(value, sent.url) is not None
         case Kind.PATTERN:
@@ -178,7 +184,8 @@ class Model:
         """What is wrong with an answer, if anything is."""
         born, renewed = seen.born, seen.renewed
         known = renewed.confirming(born)
-        purge = self.killed(born, min(renewed.at, seen.arrived)) or self.killed(known, seen.arrived)
+        before = born if renewed is born else replace(born, any_variant=True)
+        purge = self.killed(before, min(renewed.at, seen.arrived)) or self.killed(known, seen.arrived)
         if purge is not None:
             return f"{born.number} answers though {purge} of {purge.at} has killed it, sent at {born.at}"
         age = now - renewed.received

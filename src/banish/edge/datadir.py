@@ -43,8 +43,9 @@ INDEX_BLOCK = 100_000
 STORE_EMPTIED = Metric(
     "banish_store_emptied_total",
     "counter",
-    "Times the store was emptied at start since it could not be believed: new (nothing there yet), log (another log, or a "
-    "directory that was copied), ahead (the log is older), behind (the store is older), damaged, failed (it cannot be opened, and is left alone).",
+    "Times the store was emptied at start since it could not be believed: new (nothing there yet), log (another log, "
+    "or a directory that was copied), ahead (the log is older), behind (the store is older), damaged, failed (it "
+    "cannot be opened, and is left alone).",
     ("why",),
 )
 

@@ -12,9 +12,10 @@ Not here: whether to fetch, and what a client is answered (`pipeline.py`); what 
 """
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -63,6 +64,9 @@ class Fetch:
     fence: int
     ready: "asyncio.Future[Fetched | BanishError]"
     sent: bool = True
+    turn: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+    """Of the refill after a purge. Given back early where nothing comes of it that can be kept."""
+
     owned: bool = False
     task: "asyncio.Task[None] | None" = None
 
@@ -182,7 +186,8 @@ class Fetcher:
     async def _refill(self, fetch: Fetch, grave: Grave) -> None:
         """An exchange that a purge has caused: the site may bound how many of those there are at a time."""
         fetch.sent = False
-        async with fetch.plan.site.refill.turn(grave.heat, everything=grave.everything):
+        async with fetch.turn:
+            await fetch.turn.enter_async_context(fetch.plan.site.refill.turn(grave.heat, everything=grave.everything))
             fetch.sent, fetch.fence = True, self._stamps.index
             await self._exchange(fetch)
 
@@ -216,6 +221,7 @@ class Fetcher:
                 self._unshare(fetch)
                 if fetched.status < 500:  # what a purge removed will not be stored again: this is no refill
                     self._store.graves.exhume(plan.key)
+                await fetch.turn.aclose()
             if fetched.body is not None and fetch.owned:
                 fetched.reader = fetched.body.reader()
             self._settle(fetch, fetched)

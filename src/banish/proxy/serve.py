@@ -46,8 +46,8 @@ BACKLOG = 4096
 """Connections the kernel may hold for us; it takes its own bound (net.core.somaxconn) if that is less."""
 SWEEP_BUDGET_S = 0.001
 """What one slice of a sweep may take from requests."""
-SWEEP_REST_S = 0.004
-"""What requests get between two slices: sweeping takes a fifth of the event loop at most."""
+SWEEP_REST_S = 0.009
+"""What requests get between two slices: sweeping takes a tenth of the event loop at most."""
 SETTLE_S = 5.0
 """How long large bodies on their way to disk may hold up the end of the edge."""
 SWEEP_EVERY_S = 1.0

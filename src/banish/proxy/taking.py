@@ -78,7 +78,9 @@ class _Shaped:
     may_store: bool = True
 
     def tagged(self, meta: Metadata) -> Metadata:
-        return msgspec.structs.replace(meta, tags=(*meta.tags, *self.tags)) if self.tags else meta
+        """With the tags that the hook adds."""
+        tags = tuple(dict.fromkeys((*meta.tags, *self.tags)))
+        return msgspec.structs.replace(meta, tags=tags) if self.tags else meta
 
 
 class Taker:
@@ -157,17 +159,21 @@ class Taker:
         reason = StoreReason.BYPASS
         if shaped.may_store:
             reason = decide_storing(plan.head, head, policy, target=plan.target, received_at=response.received_at)
+        meta = None
+        if reason.storable:
+            meta = shaped.tagged(make_metadata(
+                plan.key, plan.head, head, policy, requested_at=response.requested_at, received_at=response.received_at
+            ))  # fmt: skip
+            if not within_limits(meta.tags):  # with those that the hook adds
+                meta, reason = None, StoreReason.TAGS
         fetched = Fetched(head.status, head, reason)
         if framing is not None and framing.kind is FramingKind.NONE and not reason.storable:
             return fetched
         if framing is not None and framing.kind is FramingKind.LENGTH:
             fetched.length = framing.length
         fetched.body = make_body(reason.storable)
-        if reason.storable:
-            meta = make_metadata(
-                plan.key, plan.head, head, policy, requested_at=response.requested_at, received_at=response.received_at
-            )
-            fetched.record = StoredResponse(shaped.tagged(meta), fetched.body, fence, fence)
+        if meta is not None:
+            fetched.record = StoredResponse(meta, fetched.body, fence, fence)
         return fetched
 
     def _freshened(self, plan: Plan, fence: int, shaped: _Shaped, response: OriginResponse) -> Fetched:
@@ -192,7 +198,8 @@ class Taker:
         if reason.storable and record.variant == old.variant:
             self._store.replace(old, record)
         elif reason.storable:  # the same content, found to serve these selecting values too
-            self._store.put(record)
+            if self._stamps.verdict(old.names, fence) is Verdict.CLEAN:
+                self._store.put(record)
         elif not reason.lies_in_request:
             self._store.remove(old)
         return Fetched(304, shaped.head, reason, record=record, revalidated=True)
@@ -204,10 +211,13 @@ class Taker:
                 old.meta, shaped.head, plan.head, shaped.policy,
                 requested_at=response.requested_at, received_at=response.received_at, body_size=old.body.size,
             )  # fmt: skip
-            if meta is None:
-                self._store.remove(old)
-            elif meta is not old.meta:
+            if meta is old.meta:
+                continue
+            if meta is not None:
                 meta = _named_by_both(old.meta, shaped.tagged(meta))
+            if meta is None or not within_limits(meta.tags):
+                self._store.remove(old)
+            else:
                 self._store.replace(old, StoredResponse(meta, old.body, fence, fence))
 
     def _invalidate(self, plan: Plan, fence: int, head: ResponseHead) -> int:

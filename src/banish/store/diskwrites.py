@@ -204,6 +204,8 @@ class DiskWrites:
             self._owed_all = True
 
     def _put(self, record: StoredResponse) -> DiskOutcome:
+        if self.behind.of(record) is not None:
+            return DiskOutcome.WRITING
         if self._table.verdict(record.names, record.clean_at).dead:
             return DiskOutcome.PURGED
         place = self._place(record)
