@@ -211,7 +211,7 @@ class EdgeProcess:
             assert time.monotonic() < end, f"{sample} stayed below {at_least}"
 
     def until_log_has_room(self, data: Path) -> None:
-        """Ask for the metrics until the purge log has taken the room it takes when first idle, memory for it included."""
+        """Ask for the metrics until the purge log has taken the room that it takes when first idle."""
         end = time.monotonic() + WAIT_S
         while (data / "purges.sqlite-wal").stat().st_size < WAL_BYTES:
             assert time.monotonic() < end, "the log takes no room"

@@ -159,7 +159,6 @@ async def _edge(run: Run, config: Config) -> AsyncIterator[Edge]:
 
 
 async def _play(run: Run) -> None:
-    world = run.world
     with contextlib.ExitStack() as scratch:
         await _play_in(run, scratch)
 
