@@ -8,10 +8,11 @@ INSTALLED := .venv/.installed
 TESTS ?= tests
 WORKERS ?= 2
 SOAK_S ?= 300
+MODEL_STEPS ?= 1000000
 RACE_S ?= 300
 CRASHES ?= 300
 
-.PHONY: help setup demo test soak crash check format lint types imports docs docs-check conformance scoreboard bench \
+.PHONY: help setup demo test soak model crash check format lint types imports docs docs-check conformance scoreboard bench \
 	bench-purge lock clean
 
 help: ## List the targets
@@ -30,6 +31,9 @@ test: $(INSTALLED) ## Run the tests (TESTS=path narrows them down)
 
 soak: $(INSTALLED) ## Random clients, origins and purges against a whole edge, seed after seed (SOAK_S=300)
 	$(BIN)/python -m tests.soak.run --seconds $(SOAK_S)
+
+model: $(INSTALLED) ## Any steps of an edge in any order against a short model of what it promises (MODEL_STEPS=1000000)
+	$(BIN)/python -m tests.model.run --steps $(MODEL_STEPS)
 
 crash: $(INSTALLED) ## Kill a real edge under load, cut its power, restore old files, break its disk (CRASHES=300)
 	$(BIN)/python -m tests.crash.run --crashes $(CRASHES)

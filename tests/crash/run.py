@@ -21,7 +21,7 @@ import pytest
 
 from tests.crash.disks import Unavailable
 from tests.crash.kinds import KINDS, Kind
-from tests.crash.load import Load
+from tests.crash.load import CLIENTS, Load
 from tests.crash.scene import Scene
 from tests.crash.world import World
 
@@ -89,10 +89,10 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def play(kind: Kind, seed: int, rounds: int, *, broken: str = "") -> World:
+def play(kind: Kind, seed: int, rounds: int, *, broken: str = "", clients: int = CLIENTS) -> World:
     """One scene; what was found is in its world. It ends with the round in which a problem was."""
     world = World(seed)
-    with kind.disk() as disk, Load(world, lenient=kind.lenient) as load:
+    with kind.disk() as disk, Load(world, clients=clients, lenient=kind.lenient) as load:
         scene = Scene(world, load, disk, module=kind.module, broken=broken)
         try:
             for _ in range(rounds):

@@ -88,8 +88,7 @@ def _compare(answer: Seen | str, expected: Seen | str) -> None:
 def _without_clocks(seen: Seen) -> Seen:
     """Without what differs from edge to edge as well: the name of the purge that caused a miss."""
     fields = [
-        (name, "" if name == "age" else re.sub(r"(ttl=|detail=purge:)[^;]+", r"\1", value))
-        for name, value in seen[2]
+        (name, "" if name == "age" else re.sub(r"(ttl=|detail=purge:)[^;]+", r"\1", value)) for name, value in seen[2]
     ]
     return (*seen[:2], tuple(fields), *seen[3:])
 

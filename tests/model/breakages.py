@@ -4,39 +4,51 @@ Not here: looking for them (`test_breakages.py`, `run.py --break NAME`).
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import msgspec
 
-from banish.edge import datadir, purging, recovery
+from banish.edge import datadir, purging
 from banish.edge.issuing import Issuer
-from banish.edge.purging import Purger
+from banish.proxy import taking
 from banish.proxy.fetches import Fetcher
 from banish.proxy.hot import Lane
 from banish.proxy.pipeline import Pipeline
 from banish.proxy.serve import Edge
 from banish.proxy.taking import Taker
-from banish.purge.stamps import PurgeTable, Verdict
+from banish.purge.stamps import PurgeTable
 from banish.store.disk import DiskStore
 from banish.store.diskreads import DiskReads
 from banish.store.disksweep import DiskSweep
 from banish.store.diskwrites import DiskWrites
-from banish.store.floor import Floor
 from banish.store.memory import MemoryStore
 from banish.store.shelf import Shelf
 from banish.store.tiers import Store
 
-Breakage = Callable[[], contextlib.AbstractContextManager[Any]]
+Change = Callable[[], Iterator[None]]
+
+
+class Breakage(NamedTuple):
+    """One guarantee taken out while `broken` holds. `often` are the steps to be taken more often to find it soon."""
+
+    broken: Callable[[], contextlib.AbstractContextManager[None]]
+    often: tuple[str, ...]
+
 
 BREAKAGES: dict[str, Breakage] = {}
 
 
-def breakage(change: Callable[[], Iterator[None]]) -> Callable[[], Iterator[None]]:
-    """Give a breakage its name: what it does is said in its own."""
-    BREAKAGES[change.__name__.strip("_").replace("_", "-")] = contextlib.contextmanager(change)
-    return change
+def breakage(*often: str) -> Callable[[Change], Change]:
+    """Enter a breakage under its name, which says what it does."""
+
+    def entered(change: Change) -> Change:
+        name = change.__name__.strip("_").replace("_", "-")
+        BREAKAGES[name] = Breakage(contextlib.contextmanager(change), often)
+        return change
+
+    return entered
 
 
 @contextlib.contextmanager
@@ -48,7 +60,7 @@ def _instead(owner: Any, name: str, value: Any) -> Iterator[None]:
 # Bases and fences
 
 
-@breakage
+@breakage()
 def _a_disk_read_counts_as_clean_up_to_its_end() -> Iterator[None]:
     """Rule 5: a disk read is matched from the floor of its beginning on."""
     record = DiskReads._record
@@ -62,7 +74,7 @@ def _a_disk_read_counts_as_clean_up_to_its_end() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage()
 def _what_was_fetched_is_put_without_its_fence() -> Iterator[None]:
     """Rule 5: what a fetch brings is matched against the stamps since it was sent."""
     put = Store.put
@@ -75,7 +87,7 @@ def _what_was_fetched_is_put_without_its_fence() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage()
 def _a_304_gets_the_fence_of_its_response() -> Iterator[None]:
     """Rule 10: a 304 gives its own request's fence."""
     replace = Store.replace
@@ -88,7 +100,7 @@ def _a_304_gets_the_fence_of_its_response() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage()
 def _a_304_revives_what_was_purged() -> Iterator[None]:
     """Rule 10: what was hard-purged before the origin was asked is not asked about, and not renewed."""
 
@@ -99,7 +111,7 @@ def _a_304_revives_what_was_purged() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage()
 def _a_large_body_is_not_matched_again_when_it_is_written() -> Iterator[None]:
     """Rule 5: what waits for the disk is matched again."""
     write_row = DiskWrites._write_row
@@ -112,7 +124,7 @@ def _a_large_body_is_not_matched_again_when_it_is_written() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage()
 def _requests_join_fetches_that_began_before_a_purge() -> Iterator[None]:
     """Rule 9: whoever arrived after a purge does not wait for a fetch of before."""
     joinable = Fetcher.joinable
@@ -124,14 +136,14 @@ def _requests_join_fetches_that_began_before_a_purge() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage()
 def _hot_responses_are_not_matched() -> Iterator[None]:
     """Rule 11: whoever answers has passed the apply index."""
     with _instead(Lane, "_still_clean", lambda self, record: True):
         yield
 
 
-@breakage
+@breakage("evict", "ask")
 def _a_read_does_not_see_what_changed_meanwhile() -> Iterator[None]:
     """Rule 5: what is read from disk while it changes is read again."""
     end = Shelf.end
@@ -147,7 +159,7 @@ def _a_read_does_not_see_what_changed_meanwhile() -> Iterator[None]:
 # Floor and sweep
 
 
-@breakage
+@breakage("wait", "sweep", "kill")
 def _the_floor_does_not_wait_for_sweeps() -> Iterator[None]:
     """Rule 3: no stamp is forgotten before every tier is swept."""
     with (
@@ -158,7 +170,7 @@ def _the_floor_does_not_wait_for_sweeps() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage()
 def _the_sweep_of_the_disk_passes_over_what_is_purged() -> Iterator[None]:
     """Rule 3: what is swept is gone."""
     with _instead(DiskSweep, "_judge_one", lambda *_: None):
@@ -168,7 +180,7 @@ def _the_sweep_of_the_disk_passes_over_what_is_purged() -> Iterator[None]:
 # Restarts
 
 
-@breakage
+@breakage("kill", "evict")
 def _stamps_are_not_rebuilt_at_start() -> Iterator[None]:
     """Rule 3: at start, every log entry above the floor is applied again."""
 
@@ -179,7 +191,7 @@ def _stamps_are_not_rebuilt_at_start() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage()
 def _purges_are_acknowledged_before_they_are_durable() -> Iterator[None]:
     """Guarantee 2: an acknowledged purge is on disk."""
 
@@ -190,14 +202,14 @@ def _purges_are_acknowledged_before_they_are_durable() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage("copy", "restore")
 def _old_copies_are_believed() -> Iterator[None]:
     """Rules 2 and 18: a store beside another log is emptied."""
     with _instead(datadir, "_distrust", lambda purges, disk: None):
         yield
 
 
-@breakage
+@breakage("kill", "sweep", "sweep disk", "wait", "evict")
 def _apply_indexes_begin_anew_with_each_start() -> Iterator[None]:
     """Rule 2: the apply index never goes back."""
     begin = PurgeTable.begin
@@ -209,7 +221,7 @@ def _apply_indexes_begin_anew_with_each_start() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage("index fails", "wait", "sweep", "sweep disk", "evict")
 def _an_index_opened_again_is_not_swept_anew() -> Iterator[None]:
     """Rule 3: deletions that a failed disk has lost are done again."""
 
@@ -220,7 +232,7 @@ def _an_index_opened_again_is_not_swept_anew() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage("log fails", "kill", "post", "evict")
 def _a_lost_log_does_not_stop_the_cache() -> Iterator[None]:
     """Rule 12: while the log cannot be written, the store belongs to no log."""
 
@@ -234,7 +246,7 @@ def _a_lost_log_does_not_stop_the_cache() -> Iterator[None]:
 # Soft purges, invalidation, rules
 
 
-@breakage
+@breakage()
 def _soft_purges_mark_nothing() -> Iterator[None]:
     """A soft purge makes stale."""
     match = MemoryStore._match
@@ -248,36 +260,48 @@ def _soft_purges_mark_nothing() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage("undo", "purge")
 def _undo_takes_back_other_purges_too() -> Iterator[None]:
     """Rule 14: an undo takes back that position only."""
     undo = PurgeTable.undo
 
     def broken(self: PurgeTable, index: int) -> bool:
-        return all([undo(self, other) for other in range(max(self.floor, index - 8) + 1, index + 9)])
+        others = range(max(self.floor, index - 8) + 1, index + 9)
+        return sum(undo(self, other) for other in others) > 0
 
     with _instead(PurgeTable, "undo", broken):
         yield
 
 
-@breakage
+@breakage("post")
 def _unsafe_requests_invalidate_nothing() -> Iterator[None]:
     """Rule 13: what an unsafe request changed is purged."""
     with _instead(Taker, "_invalidate", lambda self, plan, fence, head: fence):
         yield
 
 
-@breakage
+@breakage("reload", "post")
 def _former_key_rules_come_back_with_what_was_stored_under_them() -> Iterator[None]:
     """Rule 6: what was stored under other rules is absent, for good."""
     with _instead(Edge, "_forget_former_rules", lambda self, former: None):
         yield
 
 
-@breakage
+@breakage("reload", "post")
+def _invalidation_is_spelt_by_the_rules_of_its_request() -> Iterator[None]:
+    """Rule 6: targets are made canonical when they are applied."""
+    invalidate = Taker._invalidate
+
+    def broken(self: Taker, *args: Any) -> int:
+        self._site_of = lambda host: None
+        return invalidate(self, *args)
+
+    with _instead(Taker, "_invalidate", broken):
+        yield
+
+
+@breakage()
 def _tags_of_a_304_are_not_names() -> Iterator[None]:
     """Rule 10: what is renewed is matched by old and new tags."""
-    from banish.proxy import taking
-
     with _instead(taking, "_named_by_both", lambda old, new: msgspec.structs.replace(new, tags=old.tags)):
         yield

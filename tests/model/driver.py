@@ -8,7 +8,7 @@ Not here: the command (`run.py`).
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,10 +47,10 @@ class Run:
         return "\n".join([*self.trace, f"wrong: {self.wrong}"])
 
 
-def run_seed(seed: int, steps: int = STEPS_PER_RUN) -> Run:
-    """Play so many steps drawn from a seed."""
+def run_seed(seed: int, steps: int = STEPS_PER_RUN, *, often: Collection[str] = ()) -> Run:
+    """Play so many steps drawn from a seed; those of these names more often than else."""
     run, numbers = Run(seed), Seeded(seed)
-    with _judged(run, numbers) as world:
+    with _judged(run, numbers, often) as world:
         run.setting = numbers.drawn
         while run.steps < steps:
             step = world.choices.pick(world.wheel)
@@ -107,21 +107,23 @@ def _kind(run: Run) -> str:
 
 
 @contextmanager
-def _judged(run: Run, numbers: Numbers) -> Iterator[World]:
-    with tempfile.TemporaryDirectory(prefix="banish-model-", dir=_shared_memory()) as directory:
-        with World(Choices(numbers), Path(directory)) as world:
-            world.wheel = drawn_by_chance(world.choices)
-            try:
-                yield world
-            except Wrong as wrong:
-                run.wrong = str(wrong)
-            except Exception as error:
-                run.wrong = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
-            run.trace = world.trace
-            run.counts.update(world.counts)
+def _judged(run: Run, numbers: Numbers, often: Collection[str] = ()) -> Iterator[World]:
+    with (
+        tempfile.TemporaryDirectory(prefix="banish-model-", dir=shared_memory()) as directory,
+        World(Choices(numbers), Path(directory)) as world,
+    ):
+        world.wheel = drawn_by_chance(world.choices, often)
+        try:
+            yield world
+        except Wrong as wrong:
+            run.wrong = str(wrong)
+        except Exception as error:  # the edge's own assertions too
+            run.wrong = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
+        run.trace = world.trace
+        run.counts.update(world.counts)
 
 
-def _shared_memory() -> str | None:
+def shared_memory() -> str | None:
     """Where files cost least."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
@@ -162,7 +164,12 @@ def _settle(world: World) -> None:
         if not (world.asked or world.talks or world.writer.waiting or world.hands.jobs or world.loop.busy):
             return
         world.clock.advance(0.25)
-    left = [*map(str, world.asked), *map(str, world.talks), *map(str, world.writer.waiting), *map(str, world.hands.jobs)]
+    left = [
+        *map(str, world.asked),
+        *map(str, world.talks),
+        *map(str, world.writer.waiting),
+        *map(str, world.hands.jobs),
+    ]
     raise Wrong(f"there is no end to {left[:5]}")
 
 

@@ -10,6 +10,7 @@ So the same choices always give the same run, and any two steps can come in eith
 
 import asyncio
 import concurrent.futures
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from contextvars import Context
@@ -151,7 +152,9 @@ class HandLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         pass
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Any, *args: Any
+    ) -> "asyncio.Future[Any]":
         return asyncio.wrap_future(self._threads.submit(func, *args), loop=self)
 
     @property
@@ -191,10 +194,8 @@ class HandLoop(asyncio.BaseEventLoop):
             for task in asyncio.all_tasks(self):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 coroutine: Any = task.get_coro()
-                try:
-                    coroutine.close()
-                except (RuntimeError, StoreError, asyncio.CancelledError):
-                    pass  # what is left of it must not reach the next process, and has nothing to reach it by
+                with contextlib.suppress(RuntimeError, StoreError, asyncio.CancelledError):
+                    coroutine.close()  # what this does is done to an edge that nobody sees any more
         finally:
             asyncio._set_running_loop(None)
         self.close()

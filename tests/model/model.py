@@ -95,6 +95,11 @@ class Purge:
     def __str__(self) -> str:
         return f"{self.name} ({', '.join(f'{mode} {given}' for given, mode in self.targets)})"
 
+    @property
+    def soft(self) -> bool:
+        """Whether all of it makes stale and no more."""
+        return all(mode is Mode.SOFT for _, mode in self.targets)
+
     def hits(self, sent: Sent, mode: Mode) -> bool:
         """Whether it is for this."""
         if self.sites and sent.site not in self.sites:

@@ -17,7 +17,7 @@
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -304,7 +304,10 @@ def _purge(world: World, _: object) -> None:
     asked = PurgeRequest(targets=tuple(targets), mode=mode, site=site, at=due)
     number = len(world.purges) + 1
     purge = Purge(
-        tuple((given, given.mode or mode) for given in targets), () if site is None else (site,), f"purge {number}", due=due
+        tuple((given, given.mode or mode) for given in targets),
+        () if site is None else (site,),
+        f"purge {number}",
+        due=due,
     )
     world.note(f"asked: {purge}{'' if due is None else ' later'}")
     world.purges.append(purge)
@@ -313,7 +316,11 @@ def _purge(world: World, _: object) -> None:
 
 def _target(world: World) -> Given:
     """Mostly of a page that is asked for."""
-    return world.choices.pick(TARGETS) if world.choices.percent(60) else Given(Kind.URL, world.choices.pick(world.pages).url)
+    return (
+        world.choices.pick(TARGETS)
+        if world.choices.percent(60)
+        else Given(Kind.URL, world.choices.pick(world.pages).url)
+    )
 
 
 async def _purged(world: World, purge: Purge, asked: PurgeRequest) -> None:
@@ -332,9 +339,10 @@ async def _purged(world: World, purge: Purge, asked: PurgeRequest) -> None:
 
 def _undoable(world: World) -> list[Purge]:
     return [
-        purge for purge in world.purges[-8:]
-        if purge.id and not purge.undone_as and (purge.due is not None or all(its is Mode.SOFT for _, its in purge.targets))
-    ]  # fmt: skip
+        purge
+        for purge in world.purges[-8:]
+        if purge.id and not purge.undone_as and (purge.due is not None or purge.soft)
+    ]
 
 
 def _undo(world: World, purge: Purge) -> None:
@@ -543,15 +551,17 @@ KEEPS_GOING = frozenset({"ask", "head", "piece", "rest", "do", "deliver", "commi
 OFTEN, AS_MAY_BE, SELDOM = (2, 4, 6), (0, 0, 1, 2, 4, 8), (0, 0, 1, 2, 4)
 """By how much a step may be more likely in one run than in another."""
 
+MUCH_MORE = 12
+
 BY_NAME = {step.name: step for step in STEPS}
 
 
-def drawn_by_chance(choices: Choices) -> list[Step]:
+def drawn_by_chance(choices: Choices, more_often: Collection[str] = ()) -> list[Step]:
     """Steps, each as often as it is likely in one run: what happens much in one may never happen in another."""
     wheel = []
     for step in STEPS:
         often = OFTEN if step.name in KEEPS_GOING else SELDOM if step.name in ENDS_A_LIFE else AS_MAY_BE
-        wheel += [step] * step.weight * choices.pick(often)
+        wheel += [step] * step.weight * (MUCH_MORE if step.name in more_often else choices.pick(often))
     return wheel
 
 

@@ -13,14 +13,16 @@ import contextlib
 import functools
 import re
 import shutil
-import structlog
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, MutableMapping
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self, TypeVar, cast
+from typing import Any, NoReturn, Self, TypeVar, cast
 from unittest.mock import patch
+
+import structlog
 
 from banish.caching.cache_status import Outcome
 from banish.caching.policy import CachePolicy
@@ -33,9 +35,7 @@ from banish.http.messages import RequestHead
 from banish.http.targets import request_target
 from banish.proxy import serve
 from banish.proxy.exchange import Answer, ConnectionInfo, Request
-from banish.purge.given import Given
-from banish.purge.stamps import Mode
-from banish.purge.targets import Kind, Target
+from banish.purge.targets import Target
 from banish.store import diskreads, disksweep, files, logwriter, memory, shelf, spool, sweeper, upkeep
 from banish.store import log as log_module
 from banish.store.bodies import BodyReader
@@ -229,7 +229,9 @@ class World:
             self._stack.enter_context(patch.object(module, name, value))
         before = structlog.get_config()
         structlog.configure(
-            processors=[self._logged], wrapper_class=structlog.make_filtering_bound_logger(40), cache_logger_on_first_use=False
+            processors=[self._logged],
+            wrapper_class=structlog.make_filtering_bound_logger(40),
+            cache_logger_on_first_use=False,
         )
         self._stack.callback(structlog.configure, **before)
         (self.directory / "data" / "index").mkdir(parents=True)
@@ -256,13 +258,16 @@ class World:
 
     def config(self) -> Config:
         """The configuration as it is now."""
-        shop = Site(name="shop", hosts=("shop.example", "*.shop.example"), origin=("http://o",), refill_concurrency=self._refill)
+        shop = Site(
+            name="shop", hosts=("shop.example", "*.shop.example"), origin=("http://o",), refill_concurrency=self._refill
+        )
         blog = Site(
             name="blog", hosts=("blog.example",), origin=("http://o",),
             cache=CachePolicy(query_drop=("utm",) if self.drops else ()),
         )  # fmt: skip
         return Config(
-            listen=(), data=str(self.data), memory=self._memory, disk=self._disk, log=Log(access="off"), sites=(shop, blog),
+            listen=(), data=str(self.data), memory=self._memory, disk=self._disk, sites=(shop, blog),
+            log=Log(access="off"),
             purge=PurgeSettings(
                 undo_window_s=self._undo_window_s, stamp_min_age_s=STAMP_MIN_AGE_S, retention_s=RETENTION_S
             ),
@@ -284,7 +289,7 @@ class World:
             return about.run(carry_out, index, *more)
 
         self.edge.store.applied = told  # type: ignore[assignment, method-assign]
-        self.edge.purger._carry_out = carried_out  # type: ignore[method-assign]
+        self.edge.purger._carry_out = carried_out  # type: ignore[assignment, method-assign]
         opening = self.begin(self._open())
         while not opening.done():
             self.loop.rest()
@@ -385,10 +390,8 @@ class World:
         if self._problems:
             raise Wrong("; ".join(self._problems))
 
-    def _logged(self, logger: Any, method: str, event: dict[str, Any]) -> Any:
+    def _logged(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> NoReturn:
         if event.get("exc_info"):
-            import traceback
-
             self.problem(f"logged: {event['event']}: {traceback.format_exc()}")
         raise structlog.DropEvent
 
@@ -495,12 +498,10 @@ class World:
         """Compare the head of an answer with the model."""
         fields, status, outcome = answer.fields, answer.status, answer.outcome
         self.count(f"{outcome}")
-        self.note(
-            f"{asked} gets {status} {outcome} born {fields.get('x-born')} serial {fields.get('x-serial')} {fields.get('etag')}"
-        )
-        if status == 500 and "x-serial" not in fields:
-            self.problem(f"{asked}: a fault inside the edge")
         born, serial = fields.get("x-born"), fields.get("x-serial")
+        self.note(f"{asked} gets {status} {outcome} born {born} serial {serial} {fields.get('etag')}")
+        if status == 500 and serial is None:
+            self.problem(f"{asked}: a fault inside the edge")
         if status == 304:  # tells only by its tag whose content it is about
             tag = re.fullmatch(r'"v(\d+)"', fields.get("etag") or "")
             born = serial = tag[1] if tag is not None else None
@@ -561,10 +562,3 @@ class World:
     def body_files(self) -> list[Path]:
         """The files of bodies there are."""
         return sorted(path for path in (self.data / "bodies").rglob("*") if path.is_file())
-
-
-@contextlib.contextmanager
-def running(choices: Choices, directory: Path) -> Iterator[World]:
-    """A world at work."""
-    with World(choices, directory) as world:
-        yield world

@@ -30,6 +30,7 @@ import msgspec
 
 from banish.clock import Clock
 from banish.proxy.exchange import ConnectionInfo
+from banish.purge.names import Names
 from banish.purge.stamps import PurgeTable, Verdict
 from banish.store.records import StoredResponse
 
@@ -43,7 +44,7 @@ KEY_BYTES_MAX = 4096
 """What one key may cost; requests with longer hosts, targets or selecting values are the pipeline's every time."""
 HOSTS_MAX = 10_000
 """Hosts of which one object is shared."""
-RESPONSE_BYTES, ROUTE_BYTES, CHOICE_BYTES = 370, 280, 250
+RESPONSE_BYTES, ROUTE_BYTES, CHOICE_BYTES = 560, 280, 250
 """What a memo costs in memory: its response, each key that leads there, and the choice where fields select."""
 SPELLINGS_MAX = 4096
 """Spellings of inert field names remembered."""
@@ -81,6 +82,7 @@ class HotResponse(msgspec.Struct, gc=False):
     """
 
     record: StoredResponse
+    names: Names
     body: bytes
     etag: bytes | None
     valid_until: float
@@ -188,6 +190,7 @@ class HotTable:
             head_bytes = sum([len(name) + len(value) + 4 for name, value in meta.fields])
             response = HotResponse(
                 record,
+                record.names,
                 data,
                 etag,
                 valid_until,
@@ -381,7 +384,7 @@ class Lane:
         record = response.record
         if record.soft_at:
             return False
-        if record.clean_at != table.stamps.index and not self._still_clean(record):
+        if record.clean_at != table.stamps.index and not self._still_clean(response):
             return False
         second = int(now - response.born)
         if response.second != second:
@@ -405,14 +408,13 @@ class Lane:
         self.hit_bytes += sent
         response.hits += 1
         if table.log is not None:
-            site = record.names.site
-            table.log(info, site, self._fields, self._targets[0], status or record.meta.status, sent)
+            table.log(info, response.names.site, self._fields, self._targets[0], status or record.meta.status, sent)
         return True
 
-    def _still_clean(self, record: StoredResponse) -> bool:
+    def _still_clean(self, response: HotResponse) -> bool:
         """Compare with the purges since the record was last found clean."""
-        stamps = self._table.stamps
-        if stamps.verdict(record.names, record.clean_at) is not Verdict.CLEAN:
+        stamps, record = self._table.stamps, response.record
+        if stamps.verdict(response.names, record.clean_at) is not Verdict.CLEAN:
             return False
         record.clean_at = stamps.index
         return True

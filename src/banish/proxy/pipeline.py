@@ -227,7 +227,7 @@ class Pipeline:
                 plan.purge = plan.records[0].soft_at
                 return await self._fetch(plan, reason)
             case Forward(reason, variants):
-                self._remember_purge(plan, now)
+                self._remember_purge(plan)
                 if plan.head.method == "GET":
                     plan.records = tuple([_record(records, meta) for meta in variants])
                 return await self._fetch(plan, reason)
@@ -243,9 +243,9 @@ class Pipeline:
         metas = [record.meta for record in records]
         return records, decide(plan.head, metas, now, plan.policy, soft_purged=soft)
 
-    def _remember_purge(self, plan: Plan, now: float) -> None:
+    def _remember_purge(self, plan: Plan) -> None:
         """Note on the plan whether a purge is what sends this request to the origin."""
-        plan.grave = self._store.graves.find(plan.key, plan.site.name, now)
+        plan.grave = self._store.graves.find(plan.key, plan.site.name, self._clock.monotonic())
         if plan.grave is not None:
             plan.purge = plan.grave.index
 
