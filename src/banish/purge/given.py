@@ -226,6 +226,8 @@ def _check_headers(given: Given) -> None:
         raise ValueError("headers are for URLs")
     if len(given.headers) > HEADERS_MAX:
         raise ValueError(f"it has more than {HEADERS_MAX} headers")
+    if len(dict(given.headers)) < len(given.headers):
+        raise ValueError("it names a header twice: give its values in one, with commas between them")
     for name, value in given.headers:
         if _FIELD_NAME.fullmatch(name) is None:
             raise ValueError(f"{name!r} is no name of a field")

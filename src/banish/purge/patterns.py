@@ -87,7 +87,8 @@ def _reason(error: Exception) -> str:
     return told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)
 
 
-_FIXED_HEAD = re.compile(r"(?:[a-z][a-z0-9+.-]*://)?+([a-z0-9._:\[\]-]+/[^*?]*)")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
+_FIXED_HEAD = re.compile(r"[a-z0-9._:\[\]-]+/[^*?]*")
 _FIXED_HOST = re.compile(r"\^https?\??://((?:[a-z0-9_-]|\\\.)+(?::[0-9]+)?)/(?![?*{])")
 
 
@@ -97,7 +98,8 @@ def fixed_prefix(value: str, *, regex: bool) -> str | None:
     Of a regular expression, what is understood is one that begins `^https://` and a host with its dots escaped.
     """
     if not regex:
-        found = _FIXED_HEAD.match(value)
-        return found[1] if found is not None else None
+        scheme = _SCHEME.match(value)
+        found = _FIXED_HEAD.match(value, scheme.end() if scheme is not None else 0)
+        return found[0] if found is not None else None
     found = _FIXED_HOST.match(value)
     return None if found is None or "|" in value else found[1].replace("\\.", ".") + "/"
