@@ -31,10 +31,10 @@ Change = Callable[[], Iterator[None]]
 
 
 class Breakage(NamedTuple):
-    """One guarantee taken out while `broken` holds. `often` are the steps to be taken more often to find it soon."""
+    """One guarantee taken out while `broken` holds. `often` are steps to be taken more often to find it soon."""
 
     broken: Callable[[], contextlib.AbstractContextManager[None]]
-    often: tuple[str, ...]
+    often: tuple[str, ...] = ()
 
 
 BREAKAGES: dict[str, Breakage] = {}

@@ -143,6 +143,8 @@ def finish(world: World) -> None:
         _settle(world)
     _sweep_all(world)
     _hold(world, not len(world.edge.stamps), "purges are never forgotten")
+    disk = world.edge.store.disk
+    _hold(world, disk is None or disk._shelf.generations.count >= 0, "less than nothing is stored")
     _ask_for_all(world)
     world.kill()
     world.start()

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn, Self, TypeVar, cast
 from unittest.mock import patch
+from zlib import crc32
 
 import structlog
 
@@ -227,6 +228,8 @@ class World:
         ]
         for module, name, value in changes:
             self._stack.enter_context(patch.object(module, name, value))
+        in_every_process = patch.object(memory, "hash", lambda key: crc32(key.encode()), create=True)
+        self._stack.enter_context(in_every_process)
         before = structlog.get_config()
         structlog.configure(
             processors=[self._logged],

@@ -69,7 +69,7 @@ class Dropped(NamedTuple):
 class Edit:
     """Changes to some URLs that come about together."""
 
-    __slots__ = ("_counted", "_index", "_known", "changed", "damaged", "dropped", "generations", "touched")
+    __slots__ = ("_counted", "_index", "_known", "changed", "damaged", "dropped", "generations", "gone", "touched")
 
     def __init__(self, index: Index, generations: Generations) -> None:
         self.generations = generations
@@ -81,6 +81,9 @@ class Edit:
 
         self.damaged = 0
         """Rows found that cannot be read; they are taken for empty."""
+
+        self.gone: set[int] = set()
+        """Serials of those deleted: what led to them leads nowhere because of this edit."""
 
         self.touched: dict[bytes, Place] = {}
         self._index = index
@@ -139,6 +142,7 @@ class Edit:
         others = [other for other in self.variants(place) if other.serial != row.serial]
         if len(others) == len(self.variants(place)):
             return
+        self.gone.add(row.serial)
         self._set(place, others)
         self._derive(_derived(place, row), (), place)
         if row.body_at is BodyAt.SMALL:

@@ -191,6 +191,8 @@ class Upkeep:
 
     def _delete(self, edit: Edit, family: Family, key: bytes, value: bytes, serial: int | None, reason: str) -> None:
         """Delete the response to which a row of a queue leads; else the row, and what may be left of a body."""
+        if serial in edit.gone:  # with a newer one, in this very edit
+            return
         shelf = self._shelf
         place = self._place(value)
         row = None if place is None else _find(edit.variants(place), serial)

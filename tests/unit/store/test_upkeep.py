@@ -114,6 +114,17 @@ async def test_an_elder_rival_does_not_outlive_what_is_newer(tmp_path: Path) -> 
 
 
 @looped
+async def test_an_elder_that_went_with_what_is_newer_is_counted_once(tmp_path: Path) -> None:
+    async with opened(tmp_path) as disk:
+        elder = stored_response("0", body=BODY, vary=("x",), selecting=("1",))
+        disk.store.put(stored_response("0", body=BODY, received_at=2e9))
+        disk.store.put(elder)
+        fill(disk, range(1, 3))
+        disk.store._upkeep.evict(0, 3)
+        assert len(disk.store) == len(disk.rows(Family.ORDER)) == 1
+
+
+@looped
 async def test_rows_of_the_queue_that_lead_nowhere_go_when_the_hand_meets_them(tmp_path: Path) -> None:
     async with opened(tmp_path, budget_bytes=14_000) as disk:
         fill(disk, range(1))
