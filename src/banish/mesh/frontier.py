@@ -1,0 +1,153 @@
+"""Frontiers: what an edge holds of each stream of records, and what it misses.
+
+    stream   all records that one edge issued in one epoch, numbered from 1 on: (edge id, epoch)
+    mark     every number up to it is held
+    above    numbers held above a gap: in effect already (PURGE rule 20), only the mark waits
+
+        1 2 3 4 5 . . 8 . 10
+                └ mark    └──── above = {8, 10}, missing = (6, 7) and (9, 9)
+
+Not here: asking for what is missing (`replica.py`); when a record counts as held (it says).
+Invariants: a mark never goes back. `above` holds numbers beyond `mark + 1` alone, `ABOVE_MAX` of a stream at most.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from banish.purge.positions import Position
+
+Stream = tuple[str, str]
+"""(edge id, epoch)"""
+
+Marks = Mapping[Stream, int]
+"""Of each stream, the number up to which everything is held."""
+
+ABOVE_MAX = 100_000
+"""Numbers held above gaps of one stream. What comes beyond them is not taken: it is asked for again once the gap is
+closed."""
+
+
+class Gap(msgspec.Struct, frozen=True, array_like=True):
+    """Numbers of one stream that are missing, both ends among them."""
+
+    stream: Stream
+    first: int
+    last: int
+
+
+class Frontier:
+    """What is held of every stream."""
+
+    __slots__ = ("_above", "_marks")
+
+    def __init__(self, marks: Marks | None = None) -> None:
+        self._marks: dict[Stream, int] = dict(marks or {})
+        self._above: dict[Stream, set[int]] = {}
+
+    @property
+    def marks(self) -> Marks:
+        """The marks of all streams of which anything is held."""
+        return self._marks
+
+    def mark(self, stream: Stream) -> int:
+        """Every number of the stream up to here is held; 0: none is."""
+        return self._marks.get(stream, 0)
+
+    def has(self, position: Position) -> bool:
+        """Whether the record at this position is held."""
+        stream = position.edge, position.epoch
+        return position.seq <= self._marks.get(stream, 0) or position.seq in self._above.get(stream, ())
+
+    def add(self, position: Position) -> bool:
+        """Hold it; False if it was held, or cannot be for want of room above a gap (`has` tells which)."""
+        stream = position.edge, position.epoch
+        mark = self._marks.get(stream, 0)
+        above = self._above.get(stream)
+        if position.seq <= mark or (above is not None and position.seq in above):
+            return False
+        if position.seq > mark + 1:
+            if above is None:
+                above = self._above[stream] = set()
+            if len(above) >= ABOVE_MAX:
+                return False
+            above.add(position.seq)
+            self._marks.setdefault(stream, 0)
+            return True
+        self._raise(stream, position.seq)
+        return True
+
+    def advance(self, stream: Stream, upto: int) -> None:
+        """Count all numbers up to `upto` as held: adopted, or given up and covered by something wider."""
+        if upto > self._marks.get(stream, 0):
+            self._raise(stream, upto)
+
+    def forget(self, stream: Stream) -> None:
+        """Say no more of a stream that has ended and that everybody holds whole."""
+        self._marks.pop(stream, None)
+        self._above.pop(stream, None)
+
+    def _raise(self, stream: Stream, mark: int) -> None:
+        above = self._above.get(stream)
+        if above is not None:
+            while mark + 1 in above:
+                mark += 1
+            above.difference_update([seq for seq in above if seq <= mark])
+            if not above:
+                del self._above[stream]
+        self._marks[stream] = mark
+
+    def gaps(self, stream: Stream, upto: int) -> Iterator[Gap]:
+        """What is missing of a stream of which numbers up to `upto` are known to exist, in order."""
+        first = self._marks.get(stream, 0) + 1
+        for seq in sorted(self._above.get(stream, ())):
+            if first > upto:
+                return
+            if seq > first:
+                yield Gap(stream, first, min(seq - 1, upto))
+            first = seq + 1
+        if first <= upto:
+            yield Gap(stream, first, upto)
+
+    def highest(self, stream: Stream) -> int:
+        """The highest number held of a stream, above gaps too; 0: none."""
+        return max(self._above.get(stream, ()), default=self._marks.get(stream, 0))
+
+    def above(self) -> Mapping[Stream, set[int]]:
+        """What is held above gaps."""
+        return self._above
+
+    def covers(self, other: Marks) -> bool:
+        """Whether everything up to these marks is held."""
+        return all(self._marks.get(stream, 0) >= mark for stream, mark in other.items())
+
+    def __repr__(self) -> str:
+        gaps = f" gaps={len(self._above)}" if self._above else ""
+        return f"<Frontier streams={len(self._marks)}{gaps}>"
+
+
+# --- as it is kept and sent
+
+
+class _Kept(msgspec.Struct, array_like=True):
+    stream: Stream
+    mark: int
+    above: tuple[int, ...] = ()
+
+
+def dump(frontier: Frontier) -> bytes:
+    """A frontier as bytes (MessagePack), to be kept."""
+    rows = [
+        _Kept(stream, mark, tuple(sorted(frontier.above().get(stream, ())))) for stream, mark in frontier.marks.items()
+    ]
+    return msgspec.msgpack.encode(rows)
+
+
+def load(data: bytes) -> Frontier:
+    """The frontier that `dump` made these bytes of. Raises msgspec.DecodeError."""
+    frontier = Frontier()
+    for row in msgspec.msgpack.decode(data, type=list[_Kept]):
+        frontier.advance(row.stream, row.mark)
+        for seq in row.above:
+            frontier.add(Position(*row.stream, seq))
+    return frontier

@@ -1,0 +1,151 @@
+"""What edges say to each other, beside records: digests, acks, and pulls of what is missing.
+
+    message = payload ‖ signature (64 bytes, Ed25519 of the payload by the edge that says it)
+    payload = MessagePack array: version, kind, edge, epoch, then what the kind has
+
+    digest   to all, every period and at each event worth it: how far I am, and whom I hear
+    ack      to the issuer alone, in batches: how far I am with what you issued
+    pull     asked of one: records of one stream; answered by records as they are, or why not
+    counts   asked of one: what a purge matched there
+
+Digests carry entries that changed since the last one, and all of them twice a lease (`whole`): at 300 edges whole ones
+alone would cost each edge about 1 MB/s (PURGE rule 26).
+
+Not here: records (`purge/records.py`); when which is said (`replica.py`); how it travels (`transport.py`).
+Invariants: version, kind, edge and epoch can be read of any version. Of a kind that is not known nothing follows.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+
+from banish.errors import RecordError
+from banish.mesh.frontier import Stream
+from banish.purge.records import SIGNATURE_BYTES
+
+MESSAGE_VERSION = 1
+
+MESSAGE_BYTES_MAX = 1_048_576
+"""Of one message that is not a record. Past it the sender splits it, and a receiver drops it and counts that."""
+
+Sign = Callable[[bytes], bytes]
+Verify = Callable[[str, bytes, bytes], bool]
+"""(edge, signature, payload): whether it is that edge's. False for whoever is no member."""
+
+
+class Kind(StrEnum):
+    """What a message is."""
+
+    DIGEST = "digest"
+    ACK = "ack"
+    PULL = "pull"
+    COUNTS = "counts"
+
+
+class Echo(msgspec.Struct, frozen=True, array_like=True):
+    """The last digest heard of an edge."""
+
+    edge: str
+    epoch: str
+    number: int
+
+
+class Mark(msgspec.Struct, frozen=True, array_like=True):
+    """How far an edge is with one stream."""
+
+    stream: Stream
+    held: int
+    """Everything up to it is in effect and on its disk."""
+    swept: int = 0
+    """Everything up to it is deleted there."""
+
+
+class Digest(msgspec.Struct, frozen=True, array_like=True):
+    """How far an edge is, and whom it hears."""
+
+    version: int
+    kind: str
+    edge: str
+    epoch: str
+    number: int
+    """Counts the digests of this epoch."""
+    issued: int
+    """The highest number that it has issued, and made durable, in this epoch."""
+    marks: tuple[Mark, ...]
+    whole: bool
+    """Whether `marks` are all there are; else those that changed since the digest before."""
+    echoes: tuple[Echo, ...] = ()
+    """Of each edge that was heard since the digest before."""
+    members: str = ""
+    """Version of its list of members."""
+    goodbye: bool = False
+    """It stops now, and will say nothing until it is started again."""
+    behind: bool = False
+    """It knows that it may be missing purges."""
+    asks: bool = False
+    """It wants a digest back at once: it has just started, or got a link back."""
+
+
+class Ack(msgspec.Struct, frozen=True, array_like=True):
+    """How far an edge is with the streams of one other edge."""
+
+    version: int
+    kind: str
+    edge: str
+    epoch: str
+    marks: tuple[Mark, ...]
+
+
+class Pull(msgspec.Struct, frozen=True, array_like=True):
+    """Asks for records of one stream, both ends among them, as many as fit."""
+
+    version: int
+    kind: str
+    edge: str
+    epoch: str
+    stream: Stream
+    first: int
+    last: int
+
+
+class Pulled(msgspec.Struct, frozen=True, array_like=True):
+    """The answer to a pull. Signed by the holder as a message is; the records have the signatures of their issuers."""
+
+    version: int
+    kind: str
+    edge: str
+    epoch: str
+    stream: Stream
+    records: tuple[bytes, ...]
+    """From the first that was asked for on, without a gap; empty if there is none."""
+    oldest: int = 1
+    """The holder's log has nothing of this stream below it: what was asked for below it is gone there."""
+    held: int = 0
+    """The holder's own mark of this stream."""
+    marks: tuple[Mark, ...] = ()
+    """Its whole frontier, if what was asked for is gone: for the one who is too old (PURGE rule 24)."""
+
+
+_Message = TypeVar("_Message", Digest, Ack, Pull, Pulled)
+_encoder = msgspec.msgpack.Encoder()
+_decoders = {kind: msgspec.msgpack.Decoder(kind) for kind in (Digest, Ack, Pull, Pulled)}
+
+
+def encode(message: Digest | Ack | Pull | Pulled, sign: Sign) -> bytes:
+    """The bytes of a message, signed."""
+    payload = _encoder.encode(message)
+    return payload + sign(payload)
+
+
+def decode(data: bytes, kind: type[_Message], verify: Verify) -> _Message:
+    """The message in these bytes, if it is signed by the edge that it says. Raises RecordError."""
+    payload, signature = data[:-SIGNATURE_BYTES], data[-SIGNATURE_BYTES:]
+    try:
+        message: _Message = _decoders[kind].decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RecordError(f"the message is damaged: {error}") from error
+    if not verify(message.edge, signature, payload):
+        raise RecordError(f"the message is not signed by {message.edge}, or that is no member")
+    return message
