@@ -1,1 +1,1 @@
-"""What ships for tests: a clock to turn by hand, an origin that follows a script."""
+"""What ships for tests: a clock to turn by hand, an origin that follows a script, a long way between two edges."""
