@@ -7,15 +7,20 @@
         1 2 3 4 5 . . 8 . 10
                 └ mark    └──── above = {8, 10}, missing = (6, 7) and (9, 9)
 
-Not here: asking for what is missing (`replica.py`); when a record counts as held (it says).
-Invariants: a mark never goes back. `above` holds numbers beyond `mark + 1` alone, `ABOVE_MAX` of a stream at most.
+    fold     the streams of an edge's ended epochs, up to its N-th, once everybody holds them whole (PURGE rule 1):
+             they are told of as one stream, (edge id, `N-`), so that what is told does not grow with every restart
+
+Not here: asking for what is missing (`gaps.py`); when a record counts as held (`replica.py`); when to fold
+(`folding.py`).
+Invariants: a folded stream is held whole, whatever comes of it later. A mark never goes back.
+`above` holds numbers beyond `mark + 1` alone, `ABOVE_MAX` of a stream at most.
 """
 
 from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from banish.purge.positions import Position
+from banish.purge.positions import SEQUENCE_MAX, Position
 
 Stream = tuple[str, str]
 """(edge id, epoch)"""
@@ -26,6 +31,24 @@ Marks = Mapping[Stream, int]
 ABOVE_MAX = 100_000
 """Numbers held above gaps of one stream. What comes beyond them is not taken: it is asked for again once the gap is
 closed."""
+
+
+def start_of(stream: Stream) -> int:
+    """Which of its edge's starts began this epoch, counted from 1; of a fold: the last that is folded."""
+    try:
+        return int(stream[1].partition("-")[0])
+    except ValueError:
+        return 0
+
+
+def fold_of(edge: str, start: int) -> Stream:
+    """What stands for all epochs of an edge up to its `start`-th."""
+    return edge, f"{start}-"
+
+
+def is_fold(stream: Stream) -> bool:
+    """Whether this stands for the ended epochs of its edge."""
+    return stream[1].endswith("-")
 
 
 class Gap(msgspec.Struct, frozen=True, array_like=True):
@@ -39,30 +62,46 @@ class Gap(msgspec.Struct, frozen=True, array_like=True):
 class Frontier:
     """What is held of every stream."""
 
-    __slots__ = ("_above", "_marks")
+    __slots__ = ("_above", "_folds", "_marks")
 
     def __init__(self, marks: Marks | None = None) -> None:
-        self._marks: dict[Stream, int] = dict(marks or {})
+        self._marks: dict[Stream, int] = {}
         self._above: dict[Stream, set[int]] = {}
+        self._folds: dict[str, int] = {}
+        for stream, mark in (marks or {}).items():
+            self.advance(stream, mark)
 
     @property
     def marks(self) -> Marks:
-        """The marks of all streams of which anything is held."""
+        """The marks of all streams of which anything is held; folds are among them, folded streams are not."""
         return self._marks
+
+    @property
+    def folds(self) -> Mapping[str, int]:
+        """Of each edge that has ended epochs that are folded: the last such start."""
+        return self._folds
+
+    def is_folded(self, stream: Stream) -> bool:
+        """Whether the stream has ended, and everybody holds it whole."""
+        fold = self._folds.get(stream[0])
+        return fold is not None and start_of(stream) <= fold
 
     def mark(self, stream: Stream) -> int:
         """Every number of the stream up to here is held; 0: none is."""
-        return self._marks.get(stream, 0)
+        mark = self._marks.get(stream)
+        if mark is None:
+            return SEQUENCE_MAX if self._folds and self.is_folded(stream) else 0
+        return mark
 
     def has(self, position: Position) -> bool:
         """Whether the record at this position is held."""
         stream = position.edge, position.epoch
-        return position.seq <= self._marks.get(stream, 0) or position.seq in self._above.get(stream, ())
+        return position.seq <= self.mark(stream) or position.seq in self._above.get(stream, ())
 
     def add(self, position: Position) -> bool:
         """Hold it; False if it was held, or cannot be for want of room above a gap (`has` tells which)."""
         stream = position.edge, position.epoch
-        mark = self._marks.get(stream, 0)
+        mark = self.mark(stream)
         above = self._above.get(stream)
         if position.seq <= mark or (above is not None and position.seq in above):
             return False
@@ -79,27 +118,37 @@ class Frontier:
 
     def advance(self, stream: Stream, upto: int) -> None:
         """Count all numbers up to `upto` as held: adopted, or given up and covered by something wider."""
-        if upto > self._marks.get(stream, 0):
+        if is_fold(stream):
+            self.fold(stream[0], start_of(stream))
+        elif upto > self.mark(stream):
             self._raise(stream, upto)
 
-    def forget(self, stream: Stream) -> None:
-        """Say no more of a stream that has ended and that everybody holds whole."""
-        self._marks.pop(stream, None)
-        self._above.pop(stream, None)
+    def fold(self, edge: str, start: int) -> None:
+        """Say no more of the epochs of an edge up to its `start`-th: they have ended, and everybody holds them."""
+        before = self._folds.get(edge, 0)
+        if start <= before:
+            return
+        for stream in [stream for stream in self._marks if stream[0] == edge and start_of(stream) <= start]:
+            del self._marks[stream]
+            self._above.pop(stream, None)
+        self._folds[edge] = start
+        self._marks[fold_of(edge, start)] = 1
 
     def _raise(self, stream: Stream, mark: int) -> None:
         above = self._above.get(stream)
         if above is not None:
+            passed = range(self._marks.get(stream, 0) + 1, mark + 1)
+            above.difference_update(passed if len(passed) < len(above) else [seq for seq in above if seq in passed])
             while mark + 1 in above:
                 mark += 1
-            above.difference_update([seq for seq in above if seq <= mark])
+                above.discard(mark)
             if not above:
                 del self._above[stream]
         self._marks[stream] = mark
 
     def gaps(self, stream: Stream, upto: int) -> Iterator[Gap]:
         """What is missing of a stream of which numbers up to `upto` are known to exist, in order."""
-        first = self._marks.get(stream, 0) + 1
+        first = self.mark(stream) + 1
         for seq in sorted(self._above.get(stream, ())):
             if first > upto:
                 return
@@ -111,7 +160,7 @@ class Frontier:
 
     def highest(self, stream: Stream) -> int:
         """The highest number held of a stream, above gaps too; 0: none."""
-        return max(self._above.get(stream, ()), default=self._marks.get(stream, 0))
+        return max(self._above.get(stream, ()), default=self.mark(stream))
 
     def above(self) -> Mapping[Stream, set[int]]:
         """What is held above gaps."""
@@ -119,7 +168,10 @@ class Frontier:
 
     def covers(self, other: Marks) -> bool:
         """Whether everything up to these marks is held."""
-        return all(self._marks.get(stream, 0) >= mark for stream, mark in other.items())
+        return all(
+            self._folds.get(stream[0], 0) >= start_of(stream) if is_fold(stream) else self.mark(stream) >= mark
+            for stream, mark in other.items()
+        )
 
     def __repr__(self) -> str:
         gaps = f" gaps={len(self._above)}" if self._above else ""

@@ -38,7 +38,12 @@ class Members:
 
     def __init__(self, members: Iterable[Member] = (), forgotten: Iterable[str] = ()) -> None:
         self._forgotten = set(forgotten)
-        self._members = {member.edge: member for member in members if member.edge not in self._forgotten}
+        self._members: dict[str, Member] = {}
+        self._keys: dict[str, bytes] = {}
+        for member in members:
+            self._keys[member.edge] = member.key
+            if member.edge not in self._forgotten:
+                self._members[member.edge] = member
         self._version = ""
 
     def __iter__(self) -> Iterator[Member]:
@@ -57,6 +62,10 @@ class Members:
     def named(self, name: str) -> Member | None:
         """The member of this name."""
         return next((member for member in self._members.values() if member.name == name), None)
+
+    def key(self, edge: str) -> bytes | None:
+        """Its public key, of one that was forgotten too: others still pass on what it issued while it belonged."""
+        return self._keys.get(edge)
 
     def is_forgotten(self, edge: str) -> bool:
         """Whether this id belonged once, and must not come back."""
@@ -78,9 +87,11 @@ class Members:
     def join(self, member: Member) -> bool:
         """It belongs; whether that changes anything. The same lists come of the same joins in any order."""
         known = self._members.get(member.edge)
+        self._keys.setdefault(member.edge, member.key)
         if member.edge in self._forgotten or (known is not None and _weight(member) <= _weight(known)):
             return False
         self._members[member.edge] = member
+        self._keys[member.edge] = member.key
         self._version = ""
         return True
 

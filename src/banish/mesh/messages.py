@@ -17,12 +17,13 @@ Invariants: version, kind, edge and epoch can be read of any version. Of a kind 
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from banish.errors import RecordError
 from banish.mesh.frontier import Stream
+from banish.mesh.members import Member
 from banish.purge.records import SIGNATURE_BYTES
 
 MESSAGE_VERSION = 1
@@ -32,7 +33,12 @@ MESSAGE_BYTES_MAX = 1_048_576
 
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[str, bytes, bytes], bool]
-"""(edge, signature, payload): whether it is that edge's. False for whoever is no member."""
+"""(edge, signature, payload): whether it is that edge's, by `Members.key`: of one that was forgotten too. False for
+whoever never was a member."""
+
+
+NO_STREAM: Stream = ("", "")
+"""Nothing was ever issued there."""
 
 
 class Kind(StrEnum):
@@ -44,22 +50,27 @@ class Kind(StrEnum):
     COUNTS = "counts"
 
 
-class Echo(msgspec.Struct, frozen=True, array_like=True):
+class Echo(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The last digest heard of an edge."""
 
-    edge: str
     epoch: str
     number: int
 
 
-class Mark(msgspec.Struct, frozen=True, array_like=True):
+class Far(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How far an edge is with one stream."""
 
-    stream: Stream
     held: int
     """Everything up to it is in effect and on its disk."""
     swept: int = 0
     """Everything up to it is deleted there."""
+
+
+class Mark(msgspec.Struct, frozen=True, array_like=True):
+    """A number up to which everything of a stream counts as held."""
+
+    stream: Stream
+    held: int
 
 
 class Digest(msgspec.Struct, frozen=True, array_like=True):
@@ -73,10 +84,11 @@ class Digest(msgspec.Struct, frozen=True, array_like=True):
     """Counts the digests of this epoch."""
     issued: int
     """The highest number that it has issued, and made durable, in this epoch."""
-    marks: tuple[Mark, ...]
+    marks: dict[Stream, Far]
+    """Of each stream, or of a fold of ended ones (`frontier.py`), how far it is."""
     whole: bool
     """Whether `marks` are all there are; else those that changed since the digest before."""
-    echoes: tuple[Echo, ...] = ()
+    echoes: dict[str, Echo] = {}
     """Of each edge that was heard since the digest before."""
     members: str = ""
     """Version of its list of members."""
@@ -86,6 +98,8 @@ class Digest(msgspec.Struct, frozen=True, array_like=True):
     """It knows that it may be missing purges."""
     asks: bool = False
     """It wants a digest back at once: it has just started, or got a link back."""
+    gone: dict[str, str] = {}
+    """Edges that said goodbye and were not heard since, with the epoch that ended so; in whole digests alone."""
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True):
@@ -95,11 +109,15 @@ class Ack(msgspec.Struct, frozen=True, array_like=True):
     kind: str
     edge: str
     epoch: str
-    marks: tuple[Mark, ...]
+    marks: dict[Stream, Far]
+    forgotten: bool = False
+    """The edge that this is sent to belongs no more: said to whoever still speaks after it was forgotten."""
 
 
 class Pull(msgspec.Struct, frozen=True, array_like=True):
-    """Asks for records of one stream, both ends among them, as many as fit."""
+    """Asks for records of one stream, both ends among them, as many as fit; of no stream (`NO_STREAM`): for what the
+    edge holds and who belongs by its list.
+    """
 
     version: int
     kind: str
@@ -125,12 +143,18 @@ class Pulled(msgspec.Struct, frozen=True, array_like=True):
     held: int = 0
     """The holder's own mark of this stream."""
     marks: tuple[Mark, ...] = ()
-    """Its whole frontier, if what was asked for is gone: for the one who is too old (PURGE rule 24)."""
+    """Its whole frontier, if `records` is empty: for the one who is too old (PURGE rule 24), or new."""
+    members: tuple[Member, ...] = ()
+    """Who belongs by its list, and who was forgotten (below): with `marks`, since whoever adopts them passes over the
+    records that say so."""
+    forgotten: tuple[str, ...] = ()
 
 
 _Message = TypeVar("_Message", Digest, Ack, Pull, Pulled)
 _encoder = msgspec.msgpack.Encoder()
-_decoders = {kind: msgspec.msgpack.Decoder(kind) for kind in (Digest, Ack, Pull, Pulled)}
+_decoders: dict[type, "msgspec.msgpack.Decoder[Any]"] = {
+    kind: msgspec.msgpack.Decoder(kind) for kind in (Digest, Ack, Pull, Pulled)
+}
 
 
 def encode(message: Digest | Ack | Pull | Pulled, sign: Sign) -> bytes:

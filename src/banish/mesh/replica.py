@@ -16,13 +16,15 @@ Source: PURGE rules 20 to 27.
 Units: seconds of one clock that never goes back and does not stand still while the machine sleeps (CLOCK_BOOTTIME).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from banish.mesh.frontier import Frontier, Gap, Stream
+from banish.mesh.frontier import Frontier, Gap, Marks, Stream
 from banish.mesh.members import Member, Members
 from banish.mesh.messages import Mark, Sign, Verify
 from banish.purge.positions import Position
+from banish.tables import Accounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +105,19 @@ class CoverAll:
     """Purge everything on all sites, here alone, under an entry of this log's own; then report by `covered`."""
 
     why: str
-    """`too-old`, `lost`: goes into the log and the alarm."""
+    """`too-old`, `lost`, or `newcomer` (no alarm: it has nothing yet): goes into the log."""
     marks: tuple[Mark, ...]
     """What counts as held once that is durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Another edge's list of members says more than ours: keep it, then report what is new by `joined` and
+    `forgotten`. Comes with a CoverAll, before it, or alone where the lists of two edges differ that hold the same.
+    """
+
+    members: tuple[Member, ...]
+    forgotten: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +135,7 @@ class Raise:
     what: str
 
 
-Effect = Apply | Publish | SendDigest | SendAck | AskFor | CoverAll | Relink | Raise
+Effect = Apply | Publish | SendDigest | SendAck | AskFor | CoverAll | Adopt | Relink | Raise
 
 
 class Alarm(StrEnum):
@@ -185,8 +197,14 @@ class Replica:
         settings: Settings,
         sign: Sign,
         verify: Verify,
+        swept: Marks | None = None,
+        accounts: Accounts | None = None,
+        on_lag: Callable[[str, float], None] | None = None,
     ) -> None:
-        """`frontier` is what this edge's log holds, durable all of it."""
+        """`frontier` is what this edge's log holds, durable all of it. `swept`: up to where of each stream all that
+        matched was deleted, and found so at this start; None: all of it. `on_lag`: called with each time from a
+        publishing to an edge's ack. `members` is changed by `joined` and `forgotten`.
+        """
         self.edge = edge
         self.epoch = epoch
         self.members = members
@@ -266,7 +284,8 @@ class Replica:
         raise NotImplementedError
 
     def pull_answer(self, stream: Stream, records: tuple[bytes, ...], oldest: int) -> bytes:
-        """The signed answer to a pull. `oldest`: the lowest number of the stream that the log here still has."""
+        """The signed answer to a pull. `oldest`: the lowest number of the stream that the log here still has; if it has
+        none of it, anything."""
         raise NotImplementedError
 
     # --- what is known
@@ -286,6 +305,15 @@ class Replica:
 
     def copies(self, position: Position) -> int:
         """How many edges are known to hold it durably, this one among them if it does."""
+        raise NotImplementedError
+
+    @property
+    def counted(self) -> frozenset[str]:
+        """The other members that count for lease, receipts and quorum: those of which any record is held."""
+        raise NotImplementedError
+
+    def lag_s(self, edge: str) -> float | None:
+        """From publishing to this edge's ack, smoothed; None: not known."""
         raise NotImplementedError
 
     def unconfirmed(self, edge: str) -> dict[Stream, int]:
