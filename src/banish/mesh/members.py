@@ -20,9 +20,9 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     """One edge of the mesh."""
 
     edge: str
-    """Its id: 16 hexadecimal digits."""
+    """Its id: 16 hexadecimal digits. The common name of its certificate."""
     name: str
-    """What people call it; the common name of its certificate. Unique in the mesh."""
+    """What people call it. Unique in the mesh."""
     key: bytes
     """The 32 bytes of its public Ed25519 key: what its records and digests are signed with."""
     endpoints: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
 """How messages travel: the seam between the mesh and what carries it.
 
-Two implementations: `zenohed.py`, over the network; `testing/network.py`, in one process, with any fault drawn from a
-seed. A transport may lose, double, delay and reorder whatever it is given; it never changes it unnoticed (everything
-is signed), and never blocks whoever calls it.
+Two implementations: `zenoh_transport.py`, over the network; `testing/network.py`, in one process, with any fault drawn
+from a seed. A transport may lose, double, delay and reorder whatever it is given; it never changes it unnoticed
+(everything is signed), and never blocks whoever calls it.
 
 Not here: what is said and when (`replica.py`).
 """

@@ -1,0 +1,242 @@
+"""Sessions of zenoh: one opening of the transport, from opening to closing. All of it blocks, and belongs on threads.
+
+An opening has one session, or two (`zenoh_config.py`). A session's own id says whose it is:
+
+    1hhhhhhhhhhhhhhh 0123456789abcdef        15 random digits, since an id that is kept makes a quick restart collide
+                     └ edge id
+
+so that a link tells which edge is at its other end; over TLS the certificate has to say the same.
+
+Not here: the event loop, and when to open anew (`zenoh_transport.py`).
+Units: seconds. Invariant: what came from one edge is told in the order in which it came.
+"""
+
+import contextlib
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import NamedTuple, TypeVar
+
+import zenoh
+from zenoh.handlers import Callback
+
+from banish.errors import ConfigError
+from banish.mesh.zenoh_config import Wiring, as_json
+
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+"""Of one answer, all its parts together; what is beyond it is left out."""
+
+
+T = TypeVar("T")
+
+
+class Heard(StrEnum):
+    """What was published; the first word of its key."""
+
+    RECORD = "purge"
+    DIGEST = "digest"
+    ACK = "ack"
+
+
+class Asked(StrEnum):
+    """What is asked of an edge; the last word of its key."""
+
+    LOG = "log"
+    COUNTS = "counts"
+
+
+class Link(NamedTuple):
+    """One connection. Two are the same if all of this is."""
+
+    edge: str
+    """At its other end; empty if it does not say, or its certificate says otherwise."""
+    session: int
+    zid: str
+    here: str
+    there: str
+
+
+class Question:
+    """What another edge asks. To be answered once, whatever comes of it."""
+
+    def __init__(self, query: zenoh.Query, key: str) -> None:
+        self._query = query
+        self._key = key
+        self.data = query.payload.to_bytes() if query.payload is not None else b""
+
+    def answer(self, parts: Sequence[bytes]) -> None:
+        """Blocks while the one who asked does not read."""
+        with self._query, contextlib.suppress(zenoh.ZError):
+            for part in parts:
+                self._query.reply(self._key, part)
+
+
+class Ears(NamedTuple):
+    """Who is told. All are called on threads of zenoh's, and may not block."""
+
+    heard: Callable[[Heard, bytes], None]
+    link: Callable[[Link, bool], None]
+    listens: Callable[[str, bool], None]
+    """The edge of this id is known to listen, or no more."""
+    asked: Callable[[Asked, Question], None]
+
+
+class Opening:
+    """Sessions that were opened together."""
+
+    def __init__(self, wiring: Wiring, ears: Ears) -> None:
+        self.wiring = wiring
+        self._me = wiring.me.edge
+        self._ears = ears
+        self._sessions: list[zenoh.Session] = []
+        self._publishers: dict[str, list[zenoh.Publisher]] = {}
+        self._queriers: list[zenoh.Querier] = []
+        self._lock = threading.Lock()
+
+    def open(self) -> None:
+        """Listen, and begin to dial. Raises ConfigError, with nothing left open."""
+        with self._lock:
+            self._open()
+
+    def _open(self) -> None:
+        try:
+            zids = iter(lambda: f"1{secrets.token_hex(8)[1:]}{self._me}", "")
+            for told in self.wiring.sessions(zids):
+                config = zenoh.Config()
+                for path, value in as_json(told).items():
+                    config.insert_json5(path, value)
+                self._sessions.append(zenoh.open(config))
+                self._declare(len(self._sessions) - 1)
+        except zenoh.ZError as error:
+            self._close(CLOSE_FAILED_S)
+            raise ConfigError(f"the mesh cannot be opened: {_first_line(error)}") from error
+
+    def close(self, timeout_s: float) -> bool:
+        """End all links; False if that takes longer, and goes on by itself (a dial to an edge that hangs)."""
+        with self._lock:
+            return self._close(timeout_s)
+
+    def _close(self, timeout_s: float) -> bool:
+        threads = [
+            threading.Thread(target=_close, args=(one,), name="mesh-close", daemon=True) for one in self._sessions
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout_s)
+        return not any(thread.is_alive() for thread in threads)
+
+    # --- saying
+
+    def put(self, key: str, data: bytes) -> None:
+        """Publish. Waits `WAIT_BEFORE_DROP_US` at most, once, for a peer that does not read. Raises zenoh.ZError."""
+        publishers = self._publishers.get(key)
+        if publishers is None:
+            publishers = self._publishers[key] = [
+                session.declare_publisher(
+                    key,
+                    congestion_control=zenoh.CongestionControl.DROP,
+                    priority=zenoh.Priority.REAL_TIME,
+                    express=True,
+                    allowed_destination=zenoh.Locality.REMOTE,
+                )
+                for session in self._sessions
+            ]
+        for publisher in publishers:
+            publisher.put(data)
+
+    def ask(self, key: str, data: bytes, timeout_s: float) -> list[bytes]:
+        """The parts of an answer: by the first session that gives one. Raises zenoh.ZError."""
+        for session in self._sessions:
+            if parts := _ask(session, key, data, timeout_s / len(self._sessions)):
+                return parts
+        return []
+
+    # --- hearing
+
+    def _declare(self, number: int) -> None:
+        session = self._sessions[number]
+        for heard in Heard:
+            keys = f"{heard}/{self._me}/*" if heard is Heard.ACK else f"{heard}/*"
+            session.declare_subscriber(keys, _direct(self._hear(heard)), allowed_origin=zenoh.Locality.REMOTE)
+        for asked in Asked:
+            key = f"sync/{self._me}/{asked}"
+            session.declare_queryable(
+                key, _direct(self._answer(asked, key)), complete=True, allowed_origin=zenoh.Locality.REMOTE
+            )
+        for other in self.wiring.linkable:
+            self._follow(session, other.edge)
+        session.info.declare_link_events_listener(_direct(self._watch(number)), history=True)
+
+    def _follow(self, session: zenoh.Session, edge: str) -> None:
+        """Tell when an edge can be asked: it says so after it has said what it subscribes to."""
+        querier = session.declare_querier(f"sync/{edge}/{Asked.LOG}", allowed_destination=zenoh.Locality.REMOTE)
+
+        def tell(status: zenoh.MatchingStatus) -> None:
+            self._ears.listens(edge, status.matching)
+
+        querier.declare_matching_listener(_direct(tell))
+        self._queriers.append(querier)
+        if querier.matching_status:
+            self._ears.listens(edge, True)
+
+    def _hear(self, heard: Heard) -> Callable[[zenoh.Sample], None]:
+        own = f"/{self._me}"
+
+        def hear(sample: zenoh.Sample) -> None:
+            if not str(sample.key_expr).endswith(own):  # said by this edge, and come back through a relay
+                self._ears.heard(heard, sample.payload.to_bytes())
+
+        return hear
+
+    def _answer(self, asked: Asked, key: str) -> Callable[[zenoh.Query], None]:
+        return lambda query: self._ears.asked(asked, Question(query, key))
+
+    def _watch(self, number: int) -> Callable[[zenoh.LinkEvent], None]:
+        secured = self.wiring.credentials is not None
+
+        def watch(event: zenoh.LinkEvent) -> None:
+            link, zid = event.link, str(event.link.zid)
+            edge = zid[-16:] if len(zid) == 32 else ""
+            if secured and link.auth_identifier != edge:
+                edge = ""
+            self._ears.link(Link(edge, number, zid, link.src, link.dst), event.kind == zenoh.SampleKind.PUT)
+
+        return watch
+
+
+CLOSE_FAILED_S = 5.0
+"""How long what could not be opened whole is waited for."""
+
+
+def _direct(call: Callable[[T], None]) -> "Callback[T]":
+    """Called on the thread that reads from the network: in the order of arrival, and with no thread between."""
+    return Callback(call, indirect=False)
+
+
+def _ask(session: zenoh.Session, key: str, data: bytes, timeout_s: float) -> list[bytes]:
+    replies = session.get(
+        key,
+        payload=data,
+        timeout=timeout_s,
+        consolidation=zenoh.ConsolidationMode.NONE,  # the default keeps one reply of many with one key
+        congestion_control=zenoh.CongestionControl.BLOCK,
+        allowed_destination=zenoh.Locality.REMOTE,
+    )
+    parts, size = [], 0
+    for reply in replies:
+        if reply.ok is not None and size + len(reply.ok.payload) <= ANSWER_BYTES_MAX:
+            parts.append(reply.ok.payload.to_bytes())
+            size += len(parts[-1])
+    return parts
+
+
+def _close(session: zenoh.Session) -> None:
+    with contextlib.suppress(zenoh.ZError):
+        session.close()  # type: ignore[no-untyped-call]
+
+
+def _first_line(error: Exception) -> str:
+    """What zenoh says without the paths of its own source."""
+    return str(error).split(" at /")[0].splitlines()[0]
