@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import banish
-from banish.admin import inspection, purges
+from banish.admin import inspection, mesh, purges
 from banish.admin.access import Access, admit
 from banish.admin.endpoints import Call, Endpoint, problem
 from banish.admin.openapi import document
@@ -61,6 +61,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/openapi.json", _openapi, "The same as an OpenAPI document.", {200: dict}, rights=inspection.ANY),
     *inspection.ENDPOINTS,
     *purges.ENDPOINTS,
+    *mesh.ENDPOINTS,
 )
 """All that is served."""
 

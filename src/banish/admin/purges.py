@@ -13,17 +13,17 @@ may not without being let to, and nothing here lets it.
 Not here: purging (`edge/purging.py`); what the JSON looks like (`purge_forms.py`).
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from banish.admin.access import Access, Right
+from banish.admin.bodies import read_json
 from banish.admin.endpoints import Call, Endpoint, Parameter, json, number, whole
 from banish.admin.moments import moment
-from banish.admin.polls import POLL_S, POLL_S_MAX, Gone
+from banish.admin.polls import POLL_S, POLL_S_MAX
 from banish.admin.purge_forms import (
     DryRunTold,
     FeedTold,
@@ -39,14 +39,11 @@ from banish.admin.purge_forms import (
     told,
 )
 from banish.edge.receipts import Filters, Purge, Wait
-from banish.errors import ClientError, LimitExceeded
+from banish.errors import ClientError
 from banish.purge.records import RecordKind
 
 PURGE_BODY_BYTES_MAX = 1024**2
 """The body of one request: four times what a record may hold, since JSON is more wordy."""
-
-BODY_S = 10.0
-"""How long it may take to arrive."""
 
 PAGE = 100
 PAGE_MAX = 1000
@@ -170,24 +167,8 @@ def _idempotency_key(request: Request) -> str:
 
 async def _body(request: Request) -> bytes:
     """The whole body, if it is JSON and no larger than it may be."""
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type != "application/json":
-        raise ClientError(415, "send JSON, and say so: Content-Type: application/json")
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(BODY_S):
-            async for part in request.stream():
-                size += len(part)
-                if size > PURGE_BODY_BYTES_MAX:
-                    what = f"a purge is at most {PURGE_BODY_BYTES_MAX} bytes of JSON: send several"
-                    raise LimitExceeded(413, "PURGE_BODY_BYTES_MAX", what)
-                parts.append(part)
-    except TimeoutError as error:
-        raise ClientError(408, f"the body did not arrive within {BODY_S:g} s") from error
-    except ClientDisconnect as error:
-        raise Gone from error
-    return b"".join(parts)
+    what = f"a purge is at most {PURGE_BODY_BYTES_MAX} bytes of JSON: send several"
+    return await read_json(request, PURGE_BODY_BYTES_MAX, "PURGE_BODY_BYTES_MAX", what)
 
 
 _FILTERS = (

@@ -3,13 +3,15 @@
 The edge itself is put together elsewhere (`proxy/serve.py`) and fulfils this by having these members.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Protocol
 
 from banish.clock import Clock
 from banish.edge.config import Config
+from banish.edge.mesh_state import MeshState
 from banish.edge.receipts import Caller, DryRun, Feed, Filters, Page, Purge, PurgeRequest, PurgeState, Wait
 from banish.edge.sites import Sites
+from banish.mesh.invitations import Invitation, Renewal
 from banish.store.graves import Grave
 from banish.store.records import StoredResponse
 from banish.tables import Accounts
@@ -42,6 +44,22 @@ class Purging(Protocol):
     def export(self, filters: Filters) -> AsyncIterator[tuple[Purge, bytes]]: ...
     def why(self, index: int) -> str | None:
         """The id of the purge with that apply index; None if it is no longer in the log."""
+        ...
+
+
+class Meshing(Protocol):
+    """This edge's part in a mesh (`edge/meshing.py`), as far as it is spoken to from here. It refuses with
+    ClientErrors.
+    """
+
+    def state(self) -> MeshState: ...
+    async def invite(self, name: str, endpoints: Sequence[str], *, relay: bool, caller: Caller) -> Invitation:
+        """Make an edge, and a member of it: on the disk of this edge when it returns."""
+        ...
+
+    async def renew(self, name: str, endpoints: Sequence[str] | None, *, caller: Caller) -> Renewal: ...
+    async def forget(self, name: str, *, caller: Caller) -> tuple[str, str]:
+        """The id of the edge that was forgotten, and that of the entry which says so."""
         ...
 
 
@@ -84,6 +102,11 @@ class Subject(Protocol):
     def store(self) -> Stored: ...
     @property
     def purger(self) -> Purging: ...
+    @property
+    def mesh(self) -> Meshing | None:
+        """None: this edge is alone."""
+        ...
+
     @property
     def accounts(self) -> Accounts: ...
     @property

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import banish
-from banish.cli import purge, purges, store
+from banish.cli import mesh, purge, purges, store
 from banish.cli.asking import AdminOption, JsonOption, TokenOption
 from banish.cli.report import EXIT_CANNOT_START, console, show_problems
 from banish.edge.config import DEFAULT_ADMIN, Config, load
@@ -177,6 +177,8 @@ def explain(
 app.command("purge")(purge.purge)
 app.add_typer(purges.app, name="purges")
 app.add_typer(store.app, name="store")
+app.add_typer(mesh.app, name="mesh")
+app.command("join")(mesh.join)
 
 
 @app.command()

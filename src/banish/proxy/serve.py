@@ -119,6 +119,7 @@ class Edge:
             accounts=self.accounts,
             on_passing=self._pass,
         )
+        self.mesh: None = None
         self._pass(self.purger.passing)
         self.store.on_matched = self.purger.matched
         self.store.on_swept = self.purger.swept

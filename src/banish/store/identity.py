@@ -18,6 +18,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -25,6 +26,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from banish import durable
 from banish.errors import ConfigError
 
 FORMAT = 1
@@ -151,7 +153,7 @@ class Identity:
     def _open_epoch(self, epoch: str) -> str:
         if self._directory is not None:
             try:
-                _replace(self._directory / "epoch", f"{epoch}\n".encode())
+                durable.replace(self._directory / "epoch", f"{epoch}\n".encode())
             except OSError as error:
                 raise ConfigError(f"the data directory {self._directory} cannot be written: {error}") from error
         self.epoch = epoch
@@ -175,6 +177,27 @@ class Identity:
         with contextlib.suppress(OSError):
             return bool(before.opening) and self._written() == before.opening
         return False
+
+
+def become(directory: Path, edge: str, key: bytes, *, before: Callable[[], None] = lambda: None) -> None:
+    """Give a directory that has no identity that of an edge which was made elsewhere. Blocks.
+
+    `before` is called with the lock held. Raises ConfigError if a process uses the directory, if it has an identity
+    then, or if it cannot be written.
+    """
+    path, lock = directory / "identity", -1
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = _lock(directory)
+        before()
+        if path.exists():
+            raise ConfigError(f"{directory} is that of an edge already")
+        durable.replace(path, _bytes(_Stored(FORMAT, edge, key.hex())))
+    except OSError as error:
+        raise ConfigError(f"the data directory {directory} cannot be used: {error}") from error
+    finally:
+        if lock >= 0:
+            os.close(lock)
 
 
 def verifies(key: Ed25519PublicKey, signature: bytes, data: bytes) -> bool:
@@ -222,24 +245,9 @@ def _load(path: Path) -> _Stored | None:
 def _make(path: Path) -> _Stored:
     key = Ed25519PrivateKey.generate().private_bytes_raw().hex()
     stored = _Stored(FORMAT, secrets.token_hex(8), key)
-    _replace(path, msgspec.json.encode(stored) + b"\n")
+    durable.replace(path, _bytes(stored))
     return stored
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, and durably. Raises OSError."""
-    temporary = path.with_name(path.name + ".new")
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    temporary.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+def _bytes(stored: _Stored) -> bytes:
+    return msgspec.json.encode(stored) + b"\n"

@@ -1,5 +1,6 @@
 """An edge for the admin listener to speak for, without anything that serves."""
 
+from banish.admin.subject import Meshing
 from banish.clock import Clock
 from banish.edge.config import Config, load
 from banish.edge.sites import Sites
@@ -39,3 +40,4 @@ class FakeEdge:
         self.sites = Sites(self.config)
         self.store = Shelf(self.accounts)
         self.purger = FakePurger(self.clock)
+        self.mesh: Meshing | None = None

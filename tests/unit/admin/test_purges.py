@@ -111,7 +111,7 @@ def test_a_body_past_its_bound_is_refused_before_it_is_all_there() -> None:
 
 
 def test_a_body_that_does_not_arrive_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("banish.admin.purges.BODY_S", 0.0)
+    monkeypatch.setattr("banish.admin.bodies.BODY_S", 0.0)
     edge = FakeEdge()
 
     async def main() -> None:

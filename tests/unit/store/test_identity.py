@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from banish import durable
 from banish.errors import ConfigError
 from banish.purge.positions import Position, parse_position
 from banish.store import identity as identities
@@ -208,7 +209,7 @@ class TestSeal:
         identity = Identity.open(tmp_path)
         log = open_log(tmp_path / "purges.sqlite")
         if step == 1:  # the log knows what is coming, and the file was not written
-            monkeypatch.setattr(identities, "_replace", crashing)
+            monkeypatch.setattr(durable, "replace", crashing)
         else:  # the file was written, and the log does not know it yet
             seal = log.record_seal
             monkeypatch.setattr(
