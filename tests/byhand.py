@@ -19,20 +19,24 @@ from typing import Any, cast
 
 from banish.caching.cache_status import Outcome
 from banish.caching.keys import cache_key
-from banish.edge.config import Config, Site
+from banish.edge.config import Config, Site, Tier
 from banish.edge.runtime import Runtimes, SiteRuntime
+from banish.edge.tiering import Tiers
 from banish.errors import BanishError
 from banish.http.fields import Fields
 from banish.http.framing import CHUNKED, NO_BODY, Framing, FramingKind
 from banish.http.messages import RequestHead, ResponseHead
 from banish.http.targets import request_target
+from banish.mesh.lease import Lease
 from banish.origin.addresses import Address
 from banish.origin.client import OriginGroup, Tunnel
+from banish.proxy.children import Children
 from banish.proxy.exchange import Answer, ConnectionInfo, Request, RequestBody
 from banish.proxy.fetches import Fetcher
 from banish.proxy.hot import HotTable
 from banish.proxy.pipeline import Pipeline
 from banish.proxy.taking import Taker
+from banish.proxy.upstream import Upstream
 from banish.purge.names import Names
 from banish.purge.stamps import PurgeTable
 from banish.purge.targets import Target, group_target, url_target
@@ -194,16 +198,21 @@ class Whole:
 class ByHand:
     """One edge's parts, put together as `serve.py` does. `site` changes the site's configuration."""
 
-    def __init__(self, **site: Any) -> None:
-        self.clock = FakeClock()
+    def __init__(self, *, node: str = "banish", clock: FakeClock | None = None, **site: Any) -> None:
+        self.node = node
+        self.clock = clock or FakeClock()
         self.stamps = PurgeTable()
         self.accounts = Accounts()
         self.invalidations = 0
         self.origin = OriginByHand(self.clock)
+        self.lease = Lease(lambda: self.clock.monotonic(), self.clock.now)
+        self.lease.on_change = lambda past: self.hot.renew_heads()
+        self.tiers = Tiers(Tier(), clock=self.clock, accounts=self.accounts)
         self.hot = HotTable(
             self.stamps,
             self.clock,
-            node="banish",
+            node=node,
+            lease=self.lease,
             make_head=lambda record, now, status: self.pipeline.hot_head(record, now, status),
         )
         self.store = Store(
@@ -218,22 +227,30 @@ class ByHand:
             undo_window_s=60.0,
         )
         self.taker = Taker(
-            store=self.store, stamps=self.stamps, clock=self.clock, node="banish", invalidate=self._invalidate
+            store=self.store, stamps=self.stamps, clock=self.clock, node=node, invalidate=self._invalidate
+        )
+        upstream = Upstream(
+            tiers=self.tiers, stamps=self.stamps, clock=self.clock, purge_id=lambda index: self.purge_id(index)
         )
         self.fetcher = Fetcher(
             store=self.store, stamps=self.stamps, clock=self.clock, taker=self.taker, make_body=self._make_body,
-            node="banish", accounts=self.accounts,
+            upstream=upstream, node=node, accounts=self.accounts,
         )  # fmt: skip
         sites = (Site(**{"origin": ("http://origin.example",), **site}),)
-        runtimes = Runtimes(Config(sites=sites), accounts=self.accounts, clock=self.clock)
+        self.runtimes = runtimes = Runtimes(Config(sites=sites), accounts=self.accounts, clock=self.clock)
         self.site: SiteRuntime = cast("SiteRuntime", runtimes.match(HOST))
         self.origin.addresses = self.site.origin.addresses
         self.site.origin = cast("OriginGroup", self.origin)
         self.pipeline = Pipeline(
             runtimes=runtimes, store=self.store, stamps=self.stamps, fetcher=self.fetcher, hot=self.hot,
-            clock=self.clock, node="banish", purge_id=lambda index: f"nr-{index}", passing=lambda: self.passing,
+            clock=self.clock, node=node, purge_id=lambda index: self.purge_id(index), passing=lambda: self.passing,
+            children=Children(self.tiers, index=lambda: self.stamps.index, clock=self.clock), lease=self.lease,
         )  # fmt: skip
         self.passing = False
+
+    def purge_id(self, index: int) -> str | None:
+        """The id of the purge with this apply index."""
+        return f"nr-{index}"
 
     def _invalidate(self, targets: Sequence[Target]) -> int:
         self.invalidations += 1

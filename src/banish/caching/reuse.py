@@ -52,6 +52,17 @@ class Forwarded(StrEnum):
     """Only another part of it is stored."""
 
 
+class Leeway(StrEnum):
+    """What may answer beside what is fresh."""
+
+    STALE = "stale"
+    """Stale responses too, as response, request and policy allow."""
+    FRESH = "fresh"
+    """Nothing else: between edges. Who faces the client decides on stale ones (PURGE rule 28)."""
+    CONFIRMED = "confirmed"
+    """Not even that: only what the origin has confirmed for this very request."""
+
+
 class Hit(msgspec.Struct, frozen=True):
     """Answer from this stored response. It may be past its freshness if the request allows that."""
 
@@ -97,6 +108,7 @@ def decide(
     policy: CachePolicy,
     *,
     soft_purged: Collection[int] = (),
+    leeway: Leeway = Leeway.STALE,
 ) -> Decision:
     """What to do with this request. `soft_purged` are indices of candidates that count as stale."""
     if policy.bypass:
@@ -106,7 +118,7 @@ def decide(
     if has_unkeyed_input(request):
         return Forward(Forwarded.BYPASS)
     wanted = request_directives(request.fields)
-    decision = _decide(request, wanted, candidates, now, policy, soft_purged)
+    decision = _decide(request, wanted, candidates, now, policy, soft_purged, leeway)
     if wanted.only_if_cached and not isinstance(decision, Hit | Stale):
         return Unsatisfiable()
     return decision
@@ -119,6 +131,7 @@ def _decide(
     now: float,
     policy: CachePolicy,
     soft_purged: Collection[int],
+    leeway: Leeway,
 ) -> Decision:
     if not candidates:
         return Forward(Forwarded.URI_MISS)
@@ -132,19 +145,23 @@ def _decide(
         return Forward(Forwarded.PARTIAL)
     # section 4: of several suitable responses the most recent by Date must be used
     chosen = max(suitable, key=lambda at: (candidates[at].date, candidates[at].received_at))
-    return _reuse(candidates[chosen], wanted, now, policy, purged=chosen in soft_purged)
+    return _reuse(candidates[chosen], wanted, now, policy, purged=chosen in soft_purged, leeway=leeway)
 
 
-def _reuse(meta: Metadata, wanted: Directives, now: float, policy: CachePolicy, *, purged: bool) -> Decision:
+def _reuse(
+    meta: Metadata, wanted: Directives, now: float, policy: CachePolicy, *, purged: bool, leeway: Leeway
+) -> Decision:
     """Whether the selected response may be used as it is."""
     left = ttl(meta, now)
     fresh = left > 0 and not purged
-    if meta.directives.no_cache:
+    if meta.directives.no_cache or leeway is Leeway.CONFIRMED:
         return Validate(meta, Forwarded.STALE)
     if wanted.no_cache or _too_old_for_client(meta, wanted, now, fresh=fresh):
         return Validate(meta, Forwarded.REQUEST)
     if fresh:
         return Hit(meta)
+    if leeway is Leeway.FRESH:
+        return Validate(meta, Forwarded.STALE)
     if not purged and wanted.max_stale is not None and -left <= wanted.max_stale and not _must_be_fresh(meta):
         return Hit(meta)
     window, given = _window(meta.directives.stale_while_revalidate, policy.stale_while_revalidate_s)

@@ -81,6 +81,8 @@ class StoreReason(StrEnum):
     """More or longer tags than can be indexed, so that purges would miss it."""
     PARTIAL = "partial"
     """A part that cannot be placed: several ranges, no range asked for, or a damaged Content-Range."""
+    STALE_ABOVE = "stale-above"
+    """Neither parent nor origin had anything but what is stale at the parent."""
     NO_FRESHNESS_OR_VALIDATOR = "no-freshness-or-validator"
     """It could never be reused: not fresh for any time, and nothing to validate it with."""
 

@@ -34,7 +34,9 @@ def raise_limit(config: Config) -> None:
 
 
 def files_wanted(config: Config) -> int:
-    """Files that may be open at once: every client's connection and every one to an origin."""
-    to_origins = sum(site.origin_limits.connections_max * len(site.origin) for site in config.sites)
+    """Files that may be open at once: every client's connection and every one to an origin or a parent."""
+    to_origins = sum(
+        site.origin_limits.connections_max * (len(site.origin) + len(site.parent)) for site in config.sites
+    )
     to_admin = CONNECTIONS_MAX if config.admin.listen != "off" else 0
     return config.limits.connections + to_origins + to_admin + OTHER_FILES

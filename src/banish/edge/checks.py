@@ -206,6 +206,7 @@ def _check_site(site: "Site", path: KeyPath) -> Found:
             parse_origin(origin)
         except ConfigError as error:
             yield (*path, "origin", nth), str(error).removeprefix("origin "), _with_scheme(origin)
+    yield from _check_parents(site, path)
     if site.host_header not in ("preserve", "origin") and not _is_host(site.host_header):
         yield (*path, "host_header"), f'"{site.host_header}" is not a host', '"preserve", "origin", or a name'
     for nth, rule in enumerate(site.rules):
@@ -223,6 +224,26 @@ def _check_site(site: "Site", path: KeyPath) -> Found:
         yield from _check_file(site.hooks, (*path, "hooks"))
     if site.origin_tls.ca is not None:
         yield from _check_file(site.origin_tls.ca, (*path, "origin_tls", "ca"))
+
+
+def _check_parents(site: "Site", path: KeyPath) -> Found:
+    names: list[str] = []
+    for nth, parent in enumerate(site.parent):
+        place: KeyPath = (*path, "parent", nth)
+        try:
+            address = parse_origin(parent.url)
+        except ConfigError as error:
+            yield (*place, "url"), str(error).removeprefix("origin "), _with_scheme(parent.url)
+            continue
+        if address.scheme == "unix":
+            yield (*place, "url"), f'"{parent.url}" is no URL of another edge', "http://host:port or https://host"
+        elif not parent.member and (":" in address.host or address.host.replace(".", "").isdecimal()):
+            yield (*place, "member"), "is missing", "an address does not tell the edge's name in the mesh: give it"
+        elif parent.name in names:
+            yield (*place, "member"), f'"{parent.name}" is named twice', "each edge is asked for its own share"
+        names.append(parent.name)
+    if site.parent_tls.ca is not None:
+        yield from _check_file(site.parent_tls.ca, (*path, "parent_tls", "ca"))
 
 
 def _with_scheme(origin: str) -> str:

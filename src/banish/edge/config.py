@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -188,6 +189,35 @@ class OriginTls(msgspec.Struct, frozen=True, kw_only=True):
     """Name to ask for (SNI) and to find in the certificate, if not the origin's host."""
 
 
+class Parent(msgspec.Struct, frozen=True, kw_only=True):
+    """An edge of the mesh that is asked in place of the origin."""
+
+    url: str
+    """Where it takes requests: `http://host:port`, `https://host`."""
+    member: str = ""
+    """Its name in the mesh. If not given: the first part of the host in `url`."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the mesh."""
+        return self.member or (urlsplit(self.url).hostname or "").partition(".")[0]
+
+
+class Tier(msgspec.Struct, frozen=True, kw_only=True):
+    """How edges deal with those below and above them (see the tiers guide)."""
+
+    catchup_wait_s: Annotated[float, Meta(ge=0)] = 1.0
+    """How long a request of a child may wait for purges that are in effect there and not here. Past it, it is passed
+    on, and nothing is stored.
+    """
+    header_limit_bytes: Annotated[int, Meta(ge=512, le=16384)] = 4096
+    """What edges say to each other beside a request. Past it the origin is asked.
+    """
+    first_byte_s: Annotated[float, Meta(gt=0)] = 10.0
+    """How long a parent may take to answer. Past it the next one is asked, or the origin.
+    """
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """What is different for some paths of a site. Every rule that matches applies; of two, the later wins."""
 
@@ -234,6 +264,16 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     """Where the content comes from: `http://host:port`, `https://host`, `unix:/path/to/socket`. Several are
     addresses of the same content.
     """
+    parent: tuple[Parent, ...] = ()
+    """Edges of the mesh to ask before the origin, each for its share of the URLs. They need the same site under the
+    same rules.
+    """
+    parent_tls: OriginTls = msgspec.field(default_factory=OriginTls)
+    on_partition: Literal["serve", "revalidate", "bypass"] = "serve"
+    """What to do with stored responses while some edge of the mesh has not been heard of for `mesh.lease_s`, so that
+    purges may be missing: serve them, have each one confirmed by the origin first, or pass. The last two cost the cache
+    when an edge crashes, until it is back or forgotten.
+    """
     host_header: str = "preserve"
     """Host sent to the origin: `preserve` the client's, that of the `origin`, or a name given here."""
     trust_forwarded: bool = False
@@ -271,6 +311,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     memory: Memory = Memory()
     disk: Disk = Disk()
     purge: Purge = Purge()
+    tier: Tier = Tier()
     limits: Limits = Limits()
     timeouts: ClientTimeouts = ClientTimeouts()
     log: Log = Log()
@@ -280,7 +321,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 _FLAGS = ("origin", "listen", "data")
 """Settings with a flag of their own; any other is given as `--set NAME=VALUE`."""
 
-SHORTHANDS: Mapping[type, str] = {Listener: "address", Rule: "path", Site: "origin"}
+SHORTHANDS: Mapping[type, str] = {Listener: "address", Parent: "url", Rule: "path", Site: "origin"}
 """Where a lone text may stand for a table: `listen = ":8080"` says `listen = [{address = ":8080"}]`."""
 
 
@@ -460,10 +501,12 @@ __all__ = [
     "Log",
     "Memory",
     "OriginTls",
+    "Parent",
     "Purge",
     "Rule",
     "Setting",
     "Site",
+    "Tier",
     "Token",
     "in_force",
     "load",

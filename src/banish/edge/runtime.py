@@ -4,9 +4,12 @@ Not here: matching hosts and merging rules (`sites.py`), what a request does wit
 Lifetime: a reload makes new runtimes; the old ones are closed once the requests that hold them are over.
 """
 
+import msgspec
+
 from banish.caching.policy import CachePolicy
 from banish.clock import Clock
-from banish.edge.config import Config
+from banish.edge.config import Config, Parent, Tier
+from banish.edge.config import OriginTls as TlsSettings
 from banish.edge.hooks import Hooks
 from banish.edge.refill import Refill
 from banish.edge.sites import Site, Sites
@@ -16,11 +19,20 @@ from banish.origin.connect import OriginTls
 from banish.tables import Accounts
 
 
-class SiteRuntime:
-    """One site, ready to serve. `origin` is the way to its content, `refill` what keeps that way open after a purge,
-    `hooks` its program, if it has one."""
+class ParentRuntime:
+    """Another edge that is asked in place of the origin. Until `avoided_until`, by the monotonic clock, it is not."""
 
-    def __init__(self, site: Site, *, accounts: Accounts, clock: Clock) -> None:
+    def __init__(self, parent: Parent, group: OriginGroup) -> None:
+        self.name = parent.name
+        self.group = group
+        self.avoided_until = 0.0
+
+
+class SiteRuntime:
+    """One site, ready to serve. `origin` is the way to its content, `parents` are asked before it, `refill` is what
+    keeps that way open after a purge, `hooks` its program, if it has one."""
+
+    def __init__(self, site: Site, *, tier: Tier, accounts: Accounts, clock: Clock) -> None:
         config = site.config
         self.site = site
         self.config = config
@@ -32,11 +44,24 @@ class SiteRuntime:
             clock=clock,
             timeouts=config.origin_timeouts,
             limits=config.origin_limits,
-            tls=OriginTls(
-                verify=config.origin_tls.verify, ca_file=config.origin_tls.ca, server_name=config.origin_tls.server_name
-            ),
+            tls=_tls(config.origin_tls),
             lenient=config.lenient,
         )
+        first_byte_s = min(tier.first_byte_s, config.origin_timeouts.first_byte_s)
+        self.parents = {
+            parent.name: ParentRuntime(
+                parent,
+                OriginGroup(
+                    [parent.url],
+                    accounts=accounts,
+                    clock=clock,
+                    timeouts=msgspec.structs.replace(config.origin_timeouts, first_byte_s=first_byte_s),
+                    limits=config.origin_limits,
+                    tls=_tls(config.parent_tls),
+                ),
+            )
+            for parent in config.parent
+        }
         self.refill = Refill(
             site.name, concurrency=config.refill_concurrency, wait_s=config.refill_wait_s, accounts=accounts
         )
@@ -72,7 +97,10 @@ class Runtimes:
         self._accounts = accounts
         self._books = accounts.part()
         try:
-            self._by_name = {site.name: SiteRuntime(site, accounts=self._books, clock=clock) for site in self.sites.all}
+            self._by_name = {
+                site.name: SiteRuntime(site, tier=config.tier, accounts=self._books, clock=clock)
+                for site in self.sites.all
+            }
         except BaseException:
             accounts.close_part(self._books)
             raise
@@ -83,7 +111,12 @@ class Runtimes:
         return None if site is None else self._by_name[site.name]
 
     async def close(self) -> None:
-        """Close every connection to every origin."""
+        """Close every connection to every origin and parent."""
         for runtime in self._by_name.values():
-            await runtime.origin.close()
+            for group in (runtime.origin, *[parent.group for parent in runtime.parents.values()]):
+                await group.close()
         self._accounts.close_part(self._books)
+
+
+def _tls(settings: TlsSettings) -> OriginTls:
+    return OriginTls(verify=settings.verify, ca_file=settings.ca, server_name=settings.server_name)

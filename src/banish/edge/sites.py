@@ -30,14 +30,16 @@ class Site:
 
     `key_name` stands for the site in cache keys: its name and a digest of all that decides what is stored under
     which key. When that changes, what was stored under the former rules is not found any more (PURGE rule 6).
+    `rules_digest` is that of the rules alone: edges may reach one origin in different ways.
     """
 
-    __slots__ = ("_base", "_merged", "_rules", "config", "key_name", "name")
+    __slots__ = ("_base", "_merged", "_rules", "config", "key_name", "name", "rules_digest")
 
     def __init__(self, config: SiteConfig) -> None:
         self.config = config
         self.name = config.name
-        self.key_name = f"{config.name}#{_key_rules_digest(config)}"
+        self.key_name = f"{config.name}#{_key_rules_digest(config, config.origin, config.host_header)}"
+        self.rules_digest = bytes.fromhex(_key_rules_digest(config, config.name))
         self._base = _lowered(config.cache)
         self._rules = [(_glob(rule.path), rule) for rule in config.rules]
         self._merged: dict[tuple[int, ...], CachePolicy] = {(): self._base}
@@ -108,7 +110,7 @@ class Sites:
         return next((site for site in self.all if site.name == name), None)
 
 
-def _key_rules_digest(config: SiteConfig) -> str:
+def _key_rules_digest(config: SiteConfig, *where: object) -> str:
     rules: dict[str, Any] = msgspec.to_builtins(config)
     deciding = [
         {name: value for name, value in part.items() if value is not None and not name.startswith("stale_")}
@@ -119,7 +121,7 @@ def _key_rules_digest(config: SiteConfig) -> str:
     if config.hooks is not None:
         with contextlib.suppress(OSError):  # loading the hooks says what is wrong
             source = Path(config.hooks).read_bytes()
-    told = msgspec.json.encode((config.origin, config.host_header, deciding), order="deterministic")
+    told = msgspec.json.encode((*where, deciding), order="deterministic")
     return hashlib.blake2b(told + source, digest_size=4).hexdigest()
 
 

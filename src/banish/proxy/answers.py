@@ -4,7 +4,10 @@ Not here: whether a stored response may be used (`caching/reuse.py`).
 Source: RFC 9110 sections 13.2.2, 14.2, 15.3.7, 15.4.5 and 15.5.17; RFC 9111 sections 4.3.2 and 5.1.
 """
 
+from collections.abc import Collection
+
 from banish.caching.cache_status import Outcome
+from banish.caching.policy import CachePolicy
 from banish.caching.reuse import contained_range
 from banish.caching.stored import Metadata, age
 from banish.http.conditions import not_modified
@@ -24,15 +27,26 @@ _IN_304 = frozenset({
 })  # fmt: skip
 """What a 304 repeats: what the client needs to refresh its own copy (RFC 9110 section 15.4.5)."""
 
+_BETWEEN_EDGES = frozenset({"cache-groups", "surrogate-control"})
+"""What a 304 repeats beside that for another edge, which keeps it as a cache of ours does (PURGE rule 30)."""
+
 
 def from_stored(
-    request: RequestHead, record: StoredResponse, now: float, *, outcome: Outcome, cache_status: str
+    request: RequestHead,
+    record: StoredResponse,
+    now: float,
+    *,
+    outcome: Outcome,
+    cache_status: str,
+    also: Collection[str] = (),
 ) -> Answer:
-    """The answer that a stored response gives to this request: conditions first, then ranges."""
+    """The answer that a stored response gives to this request: conditions first, then ranges. `also`: what a 304
+    repeats beside the usual.
+    """
     meta, body = record.meta, record.body
     fields = aged_fields(meta, now)
     if meta.status == 200 and not_modified(request.fields, meta.fields, date=meta.date, now=now):
-        return Answer(304, in_304(fields).plus("Cache-Status", cache_status), outcome)
+        return Answer(304, in_304(fields, also).plus("Cache-Status", cache_status), outcome)
     fields = fields.plus("Cache-Status", cache_status)
     size = _size(meta, body)
     if meta.content_range is not None:
@@ -53,9 +67,15 @@ def aged_fields(meta: Metadata, now: float) -> Fields:
     return meta.fields.without(("content-length", "age")).plus("Age", str(int(age(meta, now))))
 
 
-def in_304(fields: Fields) -> Fields:
+def in_304(fields: Fields, also: Collection[str] = ()) -> Fields:
     """Those of a stored response's fields that a 304 repeats."""
-    return Fields.of([line for line, name in zip(fields.lines, fields.names, strict=True) if name in _IN_304])
+    names = _IN_304.union(also)
+    return Fields.of([line for line, name in zip(fields.lines, fields.names, strict=True) if name in names])
+
+
+def between_edges(policy: CachePolicy) -> Collection[str]:
+    """What a 304 to another edge repeats beside the usual: tags, groups and the control of caches like ours."""
+    return _BETWEEN_EDGES.union(policy.tag_fields, policy.targeted_fields)
 
 
 def _size(meta: Metadata, body: Body) -> int | None:

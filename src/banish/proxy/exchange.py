@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from banish.caching.cache_status import Outcome
+from banish.edge.tiering import Child
 from banish.errors import BanishError
 from banish.http.fields import Fields
 from banish.http.messages import RequestHead, ResponseHead
@@ -134,13 +135,14 @@ class Request:
 
     `arrived_index` is the apply index when the head was parsed: the answer rule compares it with fences
     (a response may answer only if no hard purge that matches it lies between its fence and this index). `site` is
-    the name of the site that serves it, once known.
+    the name of the site that serves it, once known. `child` is the edge that sends it, if one has proved that it does.
     """
 
     __slots__ = (
         "arrived_at",
         "arrived_index",
         "body",
+        "child",
         "connection",
         "head",
         "head_bytes",
@@ -182,6 +184,7 @@ class Request:
         self.head_bytes = head_bytes
         self.interim = interim
         self.site = ""
+        self.child: Child | None = None
 
     def repeated(self) -> "Request":
         """The same request once more, by the edge itself: no body, nobody to hear of interim responses."""

@@ -8,7 +8,7 @@ and before it answers a request that came later (the answer rule).
                          (ready)    └─ else: one reader, or nothing to read
 
 Not here: whether to fetch, and what a client is answered (`pipeline.py`); what becomes of a response
-(`taking.py`); the exchange itself (`origin/`).
+(`taking.py`); whom to ask (`upstream.py`); the exchange itself (`origin/`).
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from banish.http.messages import SAFE_METHODS, RequestHead
 from banish.origin.client import OriginResponse
 from banish.proxy.plan import Plan, upstream_head
 from banish.proxy.taking import Fetched, Taker
+from banish.proxy.upstream import Upstream
 from banish.purge.stamps import PurgeTable, Verdict
 from banish.store.bodies import Body
 from banish.store.graves import Grave
@@ -109,6 +110,7 @@ class Fetcher:
         clock: Clock,
         taker: Taker,
         make_body: Callable[[bool, Callable[[], None]], Body],
+        upstream: Upstream,
         node: str,
         accounts: Accounts,
     ) -> None:
@@ -116,6 +118,7 @@ class Fetcher:
         self._stamps = stamps
         self._clock = clock
         self._taker = taker
+        self._upstream = upstream
         self._make_body = make_body
         self._node = node
         self._complaints = Complaints(log, clock)
@@ -126,11 +129,14 @@ class Fetcher:
         self._fenced = accounts.tally(FENCED)
         accounts.read(FETCHES_RUNNING, lambda: [((), len(self._running))])
 
-    def joinable(self, key: str, arrived_index: int) -> Fetch | None:
-        """A fetch under way for this key that may answer a request that arrived at that apply index."""
+    def joinable(self, key: str, arrived_index: int, fence_min: int = 0) -> Fetch | None:
+        """A fetch under way for this key that may answer a request that arrived at that apply index, and wants nothing
+        that was asked for before `fence_min`."""
         fetch = self._shared.get(key)
         if fetch is None or not fetch.sent:
             return fetch
+        if fetch.fence < fence_min:
+            return None
         if self._stamps.verdict(fetch.plan.names, fetch.fence, arrived_index) is not Verdict.CLEAN:
             return None
         return fetch
@@ -195,13 +201,13 @@ class Fetcher:
         """Send, decide, carry the body."""
         plan = fetch.plan
         sent = fetch.outgoing
-        response = await self._send(fetch, sent)
+        response = await self._upstream.fetch(plan, sent)
         if response.head.status == 304 and plan.validating and self._taker.confirmed(plan, response.head) is None:
             # It speaks of a response that was not asked about. The client's own conditions it may answer.
             response.close()
             plan.records, plan.validating = (), False
             sent = upstream_head(plan, plan.head, self._node)
-            response = await self._send(fetch, sent)
+            response = await self._upstream.fetch(plan, sent)
         if response.head.status == 304 and not any(name in sent.fields for name in _CONDITIONS):
             response.close()
             raise BadResponse("the origin answered 304 to a request without a condition")
@@ -219,7 +225,9 @@ class Fetcher:
             fetched = self._taker.take(plan, fetch.fence, response, lambda kept: self._make_body(kept, fetch.break_off))
             if fetched.record is None or not fetched.reason.storable or fetched.record.meta.lifetime <= 0:
                 self._unshare(fetch)
-                if fetched.status < 500:  # what a purge removed will not be stored again: this is no refill
+                if (
+                    fetched.status < 500 and not plan.stale_above
+                ):  # what a purge removed will not be stored again: this is no refill
                     self._store.graves.exhume(plan.key)
                 await fetch.turn.aclose()
             if fetched.body is not None and fetch.owned:
@@ -232,16 +240,6 @@ class Fetcher:
                 fetched.body.fail(BadResponse("nobody is left to read it"))
         finally:
             response.close()
-
-    async def _send(self, fetch: Fetch, head: RequestHead) -> OriginResponse:
-        request, body = fetch.plan.request, fetch.plan.request.body
-        return await fetch.plan.site.origin.fetch(
-            head,
-            None if body is None else aiter(body),
-            trailers=None if body is None else lambda: body.trailers,
-            on_interim=fetch.plan.pass_interim,
-            expect_upgrade=request.upgrade,
-        )
 
     # --- the body
 

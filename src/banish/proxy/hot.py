@@ -15,6 +15,7 @@ What keeps a memo true:
   A name never seen is sorted once, without regard to case, and its spelling remembered.
 - llhttp's callback is a dictionary's own `setdefault`: names and values arrive without running Python. A
   repeated name would be lost there, so the dictionary's size is compared with the number of lines.
+- Where a site does not serve while purges may be missing, the lease is compared at each hit.
 - An answer is given only before `valid_until`, and only when no purge since the record was last found clean
   matches it: normally one compare of integers.
 
@@ -29,6 +30,7 @@ import httptools
 import msgspec
 
 from banish.clock import Clock
+from banish.mesh.lease import Lease
 from banish.proxy.exchange import ConnectionInfo
 from banish.purge.names import Names
 from banish.purge.stamps import PurgeTable, Verdict
@@ -54,11 +56,14 @@ JOINED_BODY_BYTES_MAX = 262_144
 """Bodies up to this size are joined to the head for one write; larger ones go beside it (`writev`). Measured at
 64 KiB: joined 17.6 µs, writev 18.5, two writes 22.0, since a write is a system call and a packet at once."""
 
+TURN = 1 << 40
+"""More seconds than any response gets old."""
+
 _GUARDS = frozenset({
-    b"authorization", b"cache-control", b"content-length", b"expect", b"host", b"http2-settings", b"if-match",
-    b"if-range", b"if-unmodified-since", b"max-forwards", b"pragma", b"proxy-authorization", b"proxy-connection",
-    b"range", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"x-http-method", b"x-http-method-override",
-    b"x-method-override",
+    b"authorization", b"banish-tier", b"cache-control", b"content-length", b"expect", b"host", b"http2-settings",
+    b"if-match", b"if-range", b"if-unmodified-since", b"max-forwards", b"pragma", b"proxy-authorization",
+    b"proxy-connection", b"range", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"x-http-method",
+    b"x-http-method-override", b"x-method-override",
 })  # fmt: skip
 """Names that send a request to the pipeline."""
 
@@ -90,6 +95,8 @@ class HotResponse(msgspec.Struct, gc=False):
     second: int = -1
     head: bytes = b""
     head_304: bytes = b""
+    leased: bool = False
+    """Whether it may answer only while no purge can be missing."""
     routes: tuple["MemoKey", ...] = ()
     memory_bytes: int = 0
     hits: int = 0
@@ -141,6 +148,7 @@ class HotTable:
         clock: Clock,
         *,
         node: str,
+        lease: Lease,
         make_head: Callable[[StoredResponse, float, int], bytes],
         weighed: Callable[[StoredResponse, int], None] = lambda record, n_bytes: None,
         touch: Callable[[StoredResponse, int], None] = lambda record, hits: None,
@@ -148,6 +156,9 @@ class HotTable:
         self.stamps = stamps
         self.clock = clock
         self.node = node
+        self.lease = lease
+        self.turn = 0
+        """Heads made in another turn are made anew."""
         self.make_head = make_head
         self.touch = touch
         self._weighed = weighed
@@ -176,8 +187,9 @@ class HotTable:
         """Every lane: they carry the counts."""
         return list(self._lanes.values())
 
-    def publish(self, key: MemoKey, record: StoredResponse, valid_until: float) -> None:
-        """Remember that requests under this key get this record, until that moment or a purge."""
+    def publish(self, key: MemoKey, record: StoredResponse, valid_until: float, *, leased: bool = False) -> None:
+        """Remember that requests under this key get this record, until that moment or a purge; `leased`: and only
+        while the lease holds."""
         if self.closed:
             return
         data, meta = record.body.data, record.meta
@@ -195,6 +207,7 @@ class HotTable:
                 etag,
                 valid_until,
                 meta.received_at - meta.initial_age,
+                leased=leased,
                 memory_bytes=RESPONSE_BYTES + head_bytes,
             )
             self._responses[id(record)] = response
@@ -252,6 +265,10 @@ class HotTable:
                     del routes[place]
             elif found is response:
                 del routes[place]
+
+    def renew_heads(self) -> None:
+        """Have every head made anew: what it says of the edge's state is no longer so."""
+        self.turn += TURN
 
     def clear(self) -> None:
         """Forget everything: rules, hooks or state of the edge have changed."""
@@ -386,7 +403,9 @@ class Lane:
             return False
         if record.clean_at != table.stamps.index and not self._still_clean(response):
             return False
-        second = int(now - response.born)
+        if response.leased and table.lease.past():
+            return False
+        second = int(now - response.born) + table.turn
         if response.second != second:
             response.second, response.head, response.head_304 = second, b"", b""
             table.touch(record, response.hits)

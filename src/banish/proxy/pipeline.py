@@ -1,6 +1,6 @@
 """The pipeline: from a request to its answer.
 
-    loop? method? site ─▶ hook ─▶ key ─▶ stored responses ─▶ decide ─┬─ Hit ─────────▶ answered, published
+    a child's? loop? method? site ─▶ hook ─▶ key ─▶ stored responses ─▶ decide ─┬─ Hit ─────────▶ answered, published
                                                                      ├─ Stale ───────▶ answered; revalidated behind
                                                                      ├─ Validate ─┐
                                                                      ├─ Forward ──┴─▶ join a fetch, or start one
@@ -12,7 +12,7 @@ Not here: the rules themselves (`caching/`), exchanges with the origin (`fetches
 Source: RFC 9111 section 4; RFC 9211; the answer rule is PURGE rule 9.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import assert_never
 from urllib.parse import quote
 
@@ -27,6 +27,7 @@ from banish.caching.reuse import (
     Forward,
     Forwarded,
     Hit,
+    Leeway,
     Stale,
     Unsatisfiable,
     Validate,
@@ -34,6 +35,7 @@ from banish.caching.reuse import (
     stale_on_error,
 )
 from banish.caching.stored import Metadata, ttl
+from banish.caching.storing import StoreReason
 from banish.caching.validation import conditional_request
 from banish.clock import Clock
 from banish.edge.hook_views import HookRequest
@@ -43,7 +45,10 @@ from banish.http.conditions import has_state_changing_precondition
 from banish.http.fields import Fields
 from banish.http.hops import end_to_end, via_count
 from banish.http.messages import RequestHead
-from banish.proxy.answers import aged_fields, from_stored, in_304, within_reach
+from banish.mesh.lease import Lease
+from banish.mesh.tiers import FIELD_LOWER
+from banish.proxy.answers import aged_fields, between_edges, from_stored, in_304, within_reach
+from banish.proxy.children import Children
 from banish.proxy.exchange import Answer, Request
 from banish.proxy.fetches import Fetch, Fetcher
 from banish.proxy.hot import HotTable, MemoKey
@@ -57,6 +62,8 @@ from banish.store.tiers import Store
 
 FETCHES_PER_REQUEST_MAX = 2
 """Fetches a request may wait for before it starts its own, which always satisfies it (PURGE rule 9)."""
+BEHIND = "behind"
+"""What Cache-Status says while purges may be missing here."""
 METHODS = "GET, HEAD, OPTIONS"
 """What the edge itself can say that it allows; the origin may allow more."""
 LOOPS_MAX = 1
@@ -84,6 +91,8 @@ class Pipeline:
         node: str,
         purge_id: Callable[[int], str | None],
         passing: Callable[[], bool],
+        children: Children,
+        lease: Lease,
     ) -> None:
         self.runtimes = runtimes
         self._store = store
@@ -94,15 +103,21 @@ class Pipeline:
         self._node = node
         self._purge_id = purge_id
         self._passing = passing
+        self._children = children
+        self._lease = lease
         self._behind: set[str] = set()
         """Keys being revalidated while stale responses answer for them."""
 
     async def answer(self, request: Request) -> Answer:
         """The answer to a request. Never raises: whatever goes wrong becomes a page that says so."""
+        if FIELD_LOWER in request.head.fields:
+            await self._children.admit(request)
         answer = await self._answer(request)
         if request.head.method == "HEAD" and answer.body is not None:
             answer.close_body()
             answer.body = None
+        if request.child is not None:
+            self._children.tell(request.child, answer)
         return answer
 
     async def _answer(self, request: Request) -> Answer:
@@ -141,18 +156,20 @@ class Pipeline:
         head = request.head
         if "connection" in head.fields:  # what the origin will not see must not select or decide anything either
             head = msgspec.structs.replace(head, fields=end_to_end(head.fields))
-        if request.connection.https_port is not None:
+        if request.connection.https_port is not None and request.child is None:
             return self._to_https(request, request.connection.https_port)
         if head.method == "TRACE":  # it would show a client what the edge and its neighbours add
             refusal = self._error(405, ClientError(405, "TRACE is not served here"), None, outcome=Outcome.REFUSED)
             refusal.fields = refusal.fields.plus("Allow", METHODS)
             return refusal
-        if via_count(head.fields, self._node) > LOOPS_MAX:
+        if request.child is None and via_count(head.fields, self._node) > LOOPS_MAX:
             raise ClientError(508, "the request has passed here before", close=False)
         site = self.runtimes.match(request.target.host)
         if site is None:
             raise ClientError(421, f"no site here serves the host {request.target.host}", close=False)
         request.site = site.name
+        if request.child is not None and request.child.ask.rules != site.site.rules_digest:
+            raise ClientError(421, "the rules of this site are others than the child's", close=False)
         view: HookRequest | None = None
         target = request.target
         if site.hooks is not None:
@@ -161,7 +178,8 @@ class Pipeline:
                 return self._synthetic(head, view)
             head, target = view.head(), view.target
         policy = site.policy(target.path)
-        if (view is not None and view.bypassed) or self._passing():
+        behind = self._lease.past()
+        if (view is not None and view.bypassed) or self._passing() or (behind and site.config.on_partition == "bypass"):
             policy = msgspec.structs.replace(policy, bypass=True)
         hops = head.fields.get("max-forwards") or ""
         if head.method == "OPTIONS" and hops.isdecimal() and not int(hops[:9]):
@@ -171,7 +189,10 @@ class Pipeline:
             raise ClientError(501, "WebSocket is switched off for this site", close=False)
         extra = "".join([f"+{quote(value, safe='')}" for value in view.key_extra]) if view is not None else ""
         key = cache_key(site.key_name + extra, target, policy)
-        plan = Plan(request, head, site, policy, key, view=view)
+        plan = Plan(request, head, site, policy, key, view=view, behind=behind, direct=policy.bypass)
+        plan.leeway = _leeway(plan)
+        if request.child is not None and not request.child.covers:  # upstream, with what it says; nothing is stored
+            plan.policy = msgspec.structs.replace(policy, bypass=True)
         if head.method not in ("GET", "HEAD"):
             return await self._fetch(plan, Forwarded.METHOD)
         if request.body is not None or request.upgrade:
@@ -204,7 +225,7 @@ class Pipeline:
         if isinstance(decision, Forward | Unsatisfiable) and self._store.may_load(plan.key):
             await self._store.load(plan.key)
             if self._passing():
-                plan.policy = msgspec.structs.replace(plan.policy, bypass=True)
+                plan.policy, plan.direct = msgspec.structs.replace(plan.policy, bypass=True), True
                 return await self._fetch(plan, Forwarded.BYPASS)
             now = self._clock.now()
             records, decision = self._decide(plan, now)
@@ -239,9 +260,11 @@ class Pipeline:
 
     def _decide(self, plan: Plan, now: float) -> tuple[tuple[StoredResponse, ...], Decision]:
         records = self._lookup(plan.key)
+        if plan.child is not None and plan.child.fence_min:
+            records = tuple([record for record in records if record.fence >= plan.child.fence_min])
         soft = [at for at, record in enumerate(records) if record.soft]
         metas = [record.meta for record in records]
-        return records, decide(plan.head, metas, now, plan.policy, soft_purged=soft)
+        return records, decide(plan.head, metas, now, plan.policy, soft_purged=soft, leeway=plan.leeway)
 
     def _remember_purge(self, plan: Plan) -> None:
         """Note on the plan whether a purge is what sends this request to the origin."""
@@ -268,9 +291,10 @@ class Pipeline:
         """Join a fetch under way if one can serve this request, else start one."""
         may_join = not plan.policy.bypass and _is_like_others(plan.head)
         share = may_join and ("range" not in plan.head.fields or bool(plan.records))
-        if may_join and reason is not Forwarded.REQUEST:
+        fence_min = plan.child.fence_min if plan.child is not None else 0
+        if may_join and reason is not Forwarded.REQUEST and plan.leeway is not Leeway.CONFIRMED:
             for _ in range(FETCHES_PER_REQUEST_MAX):
-                running = self._fetcher.joinable(plan.key, plan.request.arrived_index)
+                running = self._fetcher.joinable(plan.key, plan.request.arrived_index, fence_min)
                 if running is None:
                     break
                 shared = await self._join(plan, running)
@@ -313,7 +337,8 @@ class Pipeline:
             return None
         if not (fetched.reason.storable or fetched.hides_error):
             return None  # a 304 may have made it private
-        if not self._unpurged(record, plan.request.arrived_index):
+        verdict = self._stamps.verdict(record.names, record.clean_at, plan.request.arrived_index)
+        if verdict.dead or (verdict is Verdict.SOFT and plan.leeway is not Leeway.STALE):
             return None
         if fetched.hides_error:
             if not self._unpurged(record, self._stamps.index):
@@ -329,7 +354,7 @@ class Pipeline:
             self._node, hit=False, fwd=Forwarded.STALE if fetched.revalidated else Forwarded.MISS,
             fwd_status=fetched.status, collapsed=True, ttl=ttl(record.meta, now),
         )  # fmt: skip
-        return from_stored(plan.head, record, now, outcome=Outcome.COLLAPSED, cache_status=status)
+        return from_stored(plan.head, record, now, outcome=Outcome.COLLAPSED, cache_status=status, also=_repeated(plan))
 
     def _revalidate_behind(self, plan: Plan, record: StoredResponse) -> None:
         """Renew a stale response while the client already has it, unless that is under way."""
@@ -356,6 +381,7 @@ class Pipeline:
             stored = overtaken.verdict is Verdict.CLEAN
             plan.purge = overtaken.index or plan.purge
             detail = self._purged_by(plan) or (None if stored else "purged")
+        detail = _and_behind(plan, detail)
         status = cache_status(
             self._node, hit=False, fwd=reason, fwd_status=fetched.status, stored=stored,
             ttl=ttl(fetched.record.meta, now) if fetched.record is not None else None, detail=detail,
@@ -364,7 +390,7 @@ class Pipeline:
         shaped = may_shape and any(name in plan.head.fields for name in _SHAPING)
         record = fetched.record
         if record is not None and (fetched.revalidated or shaped) and record.body.accepts_readers:
-            answer = from_stored(plan.head, record, now, outcome=outcome, cache_status=status)
+            answer = from_stored(plan.head, record, now, outcome=outcome, cache_status=status, also=_repeated(plan))
             if fetched.reader is not None:
                 fetched.reader.close()
             return answer
@@ -393,6 +419,7 @@ class Pipeline:
         for record in plan.records:
             if (
                 record.body.accepts_readers
+                and plan.leeway is not Leeway.CONFIRMED
                 and self._unpurged(record, self._stamps.index)  # what was purged is dead, also here (PURGE rule 10)
                 and stale_on_error(record.meta, now, plan.policy, plan.head, "unreachable")
             ):
@@ -409,8 +436,8 @@ class Pipeline:
     def _stored(
         self, plan: Plan, record: StoredResponse, now: float, outcome: Outcome, *, detail: str | None = None
     ) -> Answer:
-        status = cache_status(self._node, hit=True, ttl=ttl(record.meta, now), detail=detail)
-        return from_stored(plan.head, record, now, outcome=outcome, cache_status=status)
+        status = cache_status(self._node, hit=True, ttl=ttl(record.meta, now), detail=_and_behind(plan, detail))
+        return from_stored(plan.head, record, now, outcome=outcome, cache_status=status, also=_repeated(plan))
 
     def _error(
         self,
@@ -431,7 +458,7 @@ class Pipeline:
         meta, data = record.meta, record.body.data
         assert data is not None
         fields = aged_fields(meta, now)
-        report = cache_status(self._node, hit=True, ttl=ttl(meta, now))
+        report = cache_status(self._node, hit=True, ttl=ttl(meta, now), detail=BEHIND if self._lease.past() else None)
         if status == 304:
             answer = Answer(304, in_304(fields).plus("Cache-Status", report), Outcome.HIT)
         else:
@@ -448,6 +475,7 @@ class Pipeline:
         if (
             record.body.data is None or meta.content_range is not None or meta.status in (204, 304)
             or request.head.method != "GET" or request.head.version != "1.1" or not request.raw_host
+            or request.child is not None
             or request.raw_target[:1] != b"/"
             or (request.head.fields.get("connection") or "keep-alive").lower() != "keep-alive"
         ):  # fmt: skip
@@ -467,7 +495,30 @@ class Pipeline:
             tuple([name.encode("latin-1") for name in selecting]),
             tuple([values[0].encode("latin-1") if values else None for values in lines]),
         )
-        self._hot.publish(key, record, now + ttl(meta, now))
+        leased = plan.site.config.on_partition != "serve"
+        self._hot.publish(key, record, now + ttl(meta, now), leased=leased)
+
+
+def _leeway(plan: Plan) -> Leeway:
+    """What may answer this request beside what is fresh. To another edge not even what is served for want of news."""
+    child = plan.child
+    if plan.behind and (child is not None or plan.site.config.on_partition == "revalidate"):
+        return Leeway.CONFIRMED
+    if child is None:
+        return Leeway.STALE
+    return Leeway.CONFIRMED if child.ask.through else Leeway.FRESH
+
+
+def _and_behind(plan: Plan, detail: str | None) -> str | None:
+    """The detail in Cache-Status, with the word that purges may be missing here."""
+    if not plan.behind:
+        return detail
+    return BEHIND if detail is None else f"{detail}, {BEHIND}"
+
+
+def _repeated(plan: Plan) -> Collection[str]:
+    """What a 304 repeats beside the usual."""
+    return () if plan.child is None else between_edges(plan.policy)
 
 
 def _is_like_others(head: RequestHead) -> bool:
@@ -482,6 +533,8 @@ def _is_like_others(head: RequestHead) -> bool:
 
 
 def _outcome(fetched: Fetched, *, stored: bool, unshared: bool) -> Outcome:
+    if fetched.reason is StoreReason.STALE_ABOVE:
+        return Outcome.STALE_ERROR
     if fetched.revalidated:
         return Outcome.REVALIDATED
     if stored:

@@ -9,12 +9,15 @@ import msgspec
 
 from banish.caching.keys import key_target
 from banish.caching.policy import CachePolicy
+from banish.caching.reuse import Leeway
 from banish.edge.hook_views import HookRequest
 from banish.edge.runtime import SiteRuntime
+from banish.edge.tiering import Child
 from banish.http.fields import Fields
 from banish.http.hops import end_to_end, forwarded, via
 from banish.http.messages import RequestHead, ResponseHead
 from banish.http.targets import Target
+from banish.mesh.tiers import FIELD_LOWER
 from banish.proxy.exchange import Request
 from banish.purge.names import Names
 from banish.store.graves import Grave
@@ -26,7 +29,9 @@ class Plan:
     """What a fetch is to do. `records` are the stored responses it is about, if any; `validating` says
     that the origin is asked whether they still hold, so that a 304 speaks of them and not of the client's own.
     `grave` says that the request has to be asked for because a purge removed what would have answered it, `purge`
-    is the apply index of the purge that caused the asking, 0 if none did.
+    is the apply index of the purge that caused the asking, 0 if none did. `leeway` is what may answer. `direct`: no
+    parent is to be asked. `behind`: purges may be missing here, and the site serves all the same. `stale_above` is set
+    when neither parent nor origin had anything but a stale response of the parent's.
     """
 
     request: Request
@@ -39,6 +44,15 @@ class Plan:
     view: HookRequest | None = None
     grave: Grave | None = None
     purge: int = 0
+    leeway: Leeway = Leeway.STALE
+    direct: bool = False
+    behind: bool = False
+    stale_above: bool = False
+
+    @property
+    def child(self) -> Child | None:
+        """The edge that asks, if it is one."""
+        return self.request.child
 
     @property
     def target(self) -> Target:
@@ -64,7 +78,7 @@ def upstream_head(plan: Plan, asked: RequestHead, node: str) -> RequestHead:
     The target goes in the spelling it is keyed by, so that the origin answers what will be stored.
     """
     request, target = plan.request, key_target(plan.target, plan.policy)
-    dropped = ["expect", "host"]
+    dropped = ["expect", "host", FIELD_LOWER]
     if request.body is None:
         dropped.append("content-length")
     if plan.policy.ignore_cookies:
@@ -75,7 +89,7 @@ def upstream_head(plan: Plan, asked: RequestHead, node: str) -> RequestHead:
         peer=request.connection.peer or None,
         host=request.target.host,
         scheme=request.connection.scheme,
-        trust_incoming=plan.site.config.trust_forwarded,
+        trust_incoming=plan.site.config.trust_forwarded or plan.child is not None,
     )
     hops = fields.get("max-forwards") or ""
     if asked.method == "OPTIONS" and hops.isdecimal():  # RFC 9110 section 7.6.2

@@ -27,7 +27,10 @@ from banish.edge.logs import AccessLog
 from banish.edge.purging import Purger
 from banish.edge.runtime import Runtimes
 from banish.edge.sites import Sites
+from banish.edge.tiering import Tiers
 from banish.http.targets import Target
+from banish.mesh.lease import Lease
+from banish.proxy.children import Children
 from banish.proxy.connection import ClientConnection
 from banish.proxy.fetches import Fetcher
 from banish.proxy.front import Front
@@ -35,6 +38,7 @@ from banish.proxy.hot import HotTable
 from banish.proxy.pipeline import Pipeline
 from banish.proxy.taking import Taker
 from banish.proxy.tls import Certificates
+from banish.proxy.upstream import Upstream
 from banish.purge.stamps import PurgeTable
 from banish.purge.targets import everything_target
 from banish.store.bodies import Body, BodyLimits
@@ -84,10 +88,14 @@ class Edge:
         self.stamps = PurgeTable(self.accounts)
         self._scratch, self._owns_scratch = _scratch_directory(config)
         self._spool = SpoolBudget(self._scratch, config.memory.spool_bytes, accounts=self.accounts)
+        self.lease = Lease()
+        self.lease.on_change = lambda past: self.hot.renew_heads()
+        self.tiers = Tiers(config.tier, clock=self.clock, accounts=self.accounts)
         self.hot = HotTable(
             self.stamps,
             self.clock,
             node=config.node,
+            lease=self.lease,
             make_head=lambda record, now, status: self._pipeline.hot_head(record, now, status),
             weighed=lambda record, n_bytes: self.store.reweigh(record, n_bytes),
             touch=lambda record, hits: self.store.touch(record, hits),
@@ -137,6 +145,7 @@ class Edge:
                 site_of=lambda host: self._pipeline.runtimes.match(host),
             ),
             make_body=self._make_body,
+            upstream=Upstream(tiers=self.tiers, stamps=self.stamps, clock=self.clock, purge_id=self.purger.why),
             node=config.node,
             accounts=self.accounts,
         )
@@ -150,6 +159,8 @@ class Edge:
             node=config.node,
             purge_id=self.purger.why,
             passing=lambda: self.purger.passing,
+            children=Children(self.tiers, index=lambda: self.stamps.index, clock=self.clock),
+            lease=self.lease,
         )
         try:
             self.purger.recover()
@@ -243,6 +254,7 @@ class Edge:
             certificates.use(read)
         former, self._pipeline.runtimes = self._pipeline.runtimes, runtimes
         self.config = self._front.config = config
+        self.tiers.settings = config.tier
         self.hot.clear()
         self._bound_hot_table()
         self.access_log.reopen()

@@ -1,5 +1,6 @@
 """Taking a response: what becomes of what the origin sent, once its head is known.
 
+    what is stale at a parent, for want of anything else ──▶ passed on; nothing is stored or renewed
     an error that a stored response may hide ──▶ that response, stale; nothing is stored
     a 304 about a stored response ──▶ that response, renewed
     anything else ──▶ purges what it makes invalid; brings up to date (HEAD); is stored, or only passed on
@@ -19,7 +20,7 @@ import msgspec
 from banish.caching.invalidation import invalidated, invalidated_groups
 from banish.caching.keys import cache_key, key_target
 from banish.caching.policy import CachePolicy
-from banish.caching.reuse import ERROR_STATUSES, stale_on_error
+from banish.caching.reuse import ERROR_STATUSES, Leeway, stale_on_error
 from banish.caching.stored import Metadata
 from banish.caching.storing import StoreReason, decide_keeping, decide_storing, make_metadata
 from banish.caching.tags import groups, tags, within_limits
@@ -31,6 +32,7 @@ from banish.http.framing import FramingKind
 from banish.http.hops import end_to_end, via
 from banish.http.messages import ResponseHead
 from banish.http.targets import resolve
+from banish.mesh.tiers import FIELD_LOWER
 from banish.origin.client import OriginResponse, Tunnel
 from banish.proxy.plan import Plan
 from banish.purge.names import Names
@@ -106,7 +108,7 @@ class Taker:
 
     def received(self, response: OriginResponse) -> ResponseHead:
         """The origin's head as it is passed on: end to end, dated, with our trace."""
-        fields = end_to_end(response.head.fields)
+        fields = end_to_end(response.head.fields, also=(FIELD_LOWER,))
         if "date" not in fields:
             fields = fields.plus("Date", format_http_date(response.received_at))
         return msgspec.structs.replace(response.head, fields=via(fields, response.head.version, self._node))
@@ -124,6 +126,8 @@ class Taker:
         A 304 must be one that `confirmed`, if it answers to validators of ours.
         """
         head = self.received(response)
+        if plan.stale_above:
+            return _passed(Fetched(head.status, head, StoreReason.STALE_ABOVE), response, make_body)
         if (standing_in := self._hiding(plan, head.status)) is not None:
             return Fetched(head.status, head, StoreReason.STATUS, record=standing_in, hides_error=True)
         shaped = self._shape(plan, head)
@@ -136,7 +140,7 @@ class Taker:
 
     def _hiding(self, plan: Plan, status: int) -> StoredResponse | None:
         """The stored response that may stand in for this error."""
-        if status not in ERROR_STATUSES:
+        if status not in ERROR_STATUSES or plan.leeway is Leeway.CONFIRMED:
             return None
         now = self._clock.now()
         for record in plan.records:
@@ -155,7 +159,7 @@ class Taker:
     def _stored_or_passed(
         self, plan: Plan, fence: int, shaped: _Shaped, response: OriginResponse, make_body: Callable[[bool], Body]
     ) -> Fetched:
-        head, policy, framing = shaped.head, shaped.policy, response.framing
+        head, policy = shaped.head, shaped.policy
         reason = StoreReason.BYPASS
         if shaped.may_store:
             reason = decide_storing(plan.head, head, policy, target=plan.target, received_at=response.received_at)
@@ -166,13 +170,9 @@ class Taker:
             ))  # fmt: skip
             if not within_limits(meta.tags):  # with those that the hook adds
                 meta, reason = None, StoreReason.TAGS
-        fetched = Fetched(head.status, head, reason)
-        if framing is not None and framing.kind is FramingKind.NONE and not reason.storable:
-            return fetched
-        if framing is not None and framing.kind is FramingKind.LENGTH:
-            fetched.length = framing.length
-        fetched.body = make_body(reason.storable)
+        fetched = _passed(Fetched(head.status, head, reason), response, make_body)
         if meta is not None:
+            assert fetched.body is not None
             fetched.record = StoredResponse(meta, fetched.body, fence, fence)
         return fetched
 
@@ -242,6 +242,17 @@ class Taker:
         undisturbed = all(self._stamps.verdict(names, fence) is Verdict.CLEAN for names in named)
         index = self._purge(targets)
         return index if undisturbed else fence
+
+
+def _passed(fetched: Fetched, response: OriginResponse, make_body: Callable[[bool], Body]) -> Fetched:
+    """A response with a body to be filled, if it has any or is to be stored."""
+    framing = response.framing
+    if framing is not None and framing.kind is FramingKind.NONE and not fetched.reason.storable:
+        return fetched
+    if framing is not None and framing.kind is FramingKind.LENGTH:
+        fetched.length = framing.length
+    fetched.body = make_body(fetched.reason.storable)
+    return fetched
 
 
 def _named_by_both(old: Metadata, new: Metadata) -> Metadata:

@@ -315,5 +315,5 @@ def test_reasons_have_stable_names_fit_for_cache_status() -> None:
     assert {member.value for member in StoreReason} == {
         *("store", "bypass", "method", "unkeyed-input", "status", "must-understand", "no-store"),
         *("request-no-store", "private", "authorization", "set-cookie", "vary-star", "tags", "partial"),
-        "no-freshness-or-validator",
+        *("stale-above", "no-freshness-or-validator"),
     }

@@ -273,3 +273,27 @@ def test_every_setting_is_described_and_every_variable_is_one_settings_alone() -
 def test_a_rule_changes_only_what_a_policy_has() -> None:
     rule = {field.name for field in msgspec.structs.fields(Rule)} - {"path"}
     assert rule <= {field.name for field in msgspec.structs.fields(CachePolicy)}
+
+
+def test_a_parent_is_a_url_whose_host_begins_with_its_name_or_says_its_name(tmp_path: Path) -> None:
+    text = 'origin = "http://a"\nparent = ["https://paris.example", {member = "delhi", url = "http://10.0.0.1:80"}]'
+    (site,) = load(write(tmp_path, f"[[sites]]\n{text}")).sites
+    assert [(parent.name, parent.url) for parent in site.parent] == [
+        ("paris", "https://paris.example"), ("delhi", "http://10.0.0.1:80"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("parent", "what"),
+    [
+        ('"ftp://paris.example"', "expected http"),
+        ('"unix:/run/paris"', "no URL of another edge"),
+        ('"http://10.0.0.1"', "is missing"),
+        ('"http://[::1]:80"', "is missing"),
+        ('["http://paris.a", "http://paris.b"]', "named twice"),
+    ],
+)
+def test_a_parent_that_cannot_be_asked_is_said_to_be_wrong(tmp_path: Path, parent: str, what: str) -> None:
+    (problem,) = problems(tmp_path, f'[[sites]]\norigin = "http://a"\nparent = {parent}')
+    assert what in str(problem)
+    assert problem.key.startswith("sites[0].parent[")

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from banish.caching.policy import CachePolicy
 from banish.edge.config import Config, Rule
 from banish.edge.config import Site as SiteConfig
 from banish.edge.sites import Site, Sites
@@ -87,3 +88,16 @@ def test_what_is_special_elsewhere_stands_for_itself() -> None:
     ruled = Site(site("a", rules=(Rule(path=("/a.[b]+(c)$",), bypass=True),)))
     assert ruled.policy("/a.[b]+(c)$").bypass
     assert not ruled.policy("/axb").bypass
+
+
+def test_the_digest_of_a_sites_rules_is_the_same_wherever_its_origin_is() -> None:
+    def digest(**changes: object) -> bytes:
+        return Site(SiteConfig(**{"name": "shop", "origin": ("http://a",), **changes})).rules_digest  # type: ignore[arg-type]
+
+    assert digest() == digest(origin=("http://10.0.0.1",), host_header="inside.example")
+    others = [
+        digest(name="blog"),
+        digest(cache=CachePolicy(query_sort=True)),
+        digest(rules=(Rule(path=("/x",), bypass=True),)),
+    ]
+    assert len({digest(), *others}) == 4

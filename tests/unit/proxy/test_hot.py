@@ -17,6 +17,7 @@ from banish.errors import ClientError
 from banish.http.fields import Fields
 from banish.http.gate import check_request_head
 from banish.http.messages import RequestHead
+from banish.mesh.lease import Lease
 from banish.proxy import hot
 from banish.proxy.exchange import ConnectionInfo
 from banish.proxy.hot import HotTable, MemoKey
@@ -41,9 +42,11 @@ class Table:
         self.weighed: dict[str, int] = {}
         self.touched: list[str] = []
         self.hits = 0
+        self.lease = Lease(self.clock.monotonic, self.clock.now)
         self.hot = HotTable(
-            self.stamps, self.clock, node="banish", make_head=self._make_head, weighed=self._weigh, touch=self._touch
-        )
+            self.stamps, self.clock, node="banish", lease=self.lease, make_head=self._make_head, weighed=self._weigh,
+            touch=self._touch,
+        )  # fmt: skip
 
     def _make_head(self, record: StoredResponse, now: float, status: int) -> bytes:
         self.made.append((name_of(record), status))
