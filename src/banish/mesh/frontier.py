@@ -8,7 +8,8 @@
                 └ mark    └──── above = {8, 10}, missing = (6, 7) and (9, 9)
 
     fold     the streams of an edge's ended epochs, up to its N-th, once everybody holds them whole (PURGE rule 1):
-             they are told of as one stream, (edge id, `N-`), so that what is told does not grow with every restart
+             they are told of as one stream, (edge id, `N-`), whose mark is the last number of the N-th epoch, so
+             that what is told does not grow with every restart
 
 Not here: asking for what is missing (`gaps.py`); when a record counts as held (`replica.py`); when to fold
 (`folding.py`).
@@ -88,10 +89,8 @@ class Frontier:
 
     def mark(self, stream: Stream) -> int:
         """Every number of the stream up to here is held; 0: none is."""
-        mark = self._marks.get(stream)
-        if mark is None:
-            return SEQUENCE_MAX if self._folds and self.is_folded(stream) else 0
-        return mark
+        mark = self._marks.get(stream, 0)
+        return SEQUENCE_MAX if not mark and self._folds and self.is_folded(stream) else mark
 
     def has(self, position: Position) -> bool:
         """Whether the record at this position is held."""
@@ -119,20 +118,24 @@ class Frontier:
     def advance(self, stream: Stream, upto: int) -> None:
         """Count all numbers up to `upto` as held: adopted, or given up and covered by something wider."""
         if is_fold(stream):
-            self.fold(stream[0], start_of(stream))
+            self.fold(stream[0], start_of(stream), upto)
         elif upto > self.mark(stream):
             self._raise(stream, upto)
 
-    def fold(self, edge: str, start: int) -> None:
-        """Say no more of the epochs of an edge up to its `start`-th: they have ended, and everybody holds them."""
+    def fold(self, edge: str, start: int, end: int = 0) -> None:
+        """Say no more of the epochs of an edge up to its `start`-th: they have ended, and everybody holds them.
+        `end`: the last number of that epoch, if it is not held here.
+        """
         before = self._folds.get(edge, 0)
         if start <= before:
             return
         for stream in [stream for stream in self._marks if stream[0] == edge and start_of(stream) <= start]:
-            del self._marks[stream]
+            mark = self._marks.pop(stream)
+            if start_of(stream) == start:
+                end = max(end, mark)
             self._above.pop(stream, None)
         self._folds[edge] = start
-        self._marks[fold_of(edge, start)] = 1
+        self._marks[fold_of(edge, start)] = max(end, 1)
 
     def _raise(self, stream: Stream, mark: int) -> None:
         above = self._above.get(stream)
@@ -165,6 +168,14 @@ class Frontier:
     def above(self) -> Mapping[Stream, set[int]]:
         """What is held above gaps."""
         return self._above
+
+    def copy(self) -> "Frontier":
+        """Another one that holds the same."""
+        copy = Frontier()
+        copy._marks = dict(self._marks)
+        copy._above = {stream: set(above) for stream, above in self._above.items()}
+        copy._folds = dict(self._folds)
+        return copy
 
     def covers(self, other: Marks) -> bool:
         """Whether everything up to these marks is held."""

@@ -86,14 +86,18 @@ class Members:
 
     def join(self, member: Member) -> bool:
         """It belongs; whether that changes anything. The same lists come of the same joins in any order."""
-        known = self._members.get(member.edge)
         self._keys.setdefault(member.edge, member.key)
-        if member.edge in self._forgotten or (known is not None and _weight(member) <= _weight(known)):
+        if self.knows(member):
             return False
         self._members[member.edge] = member
         self._keys[member.edge] = member.key
         self._version = ""
         return True
+
+    def knows(self, member: Member) -> bool:
+        """Whether its joining would change nothing."""
+        known = self._members.get(member.edge)
+        return member.edge in self._forgotten or (known is not None and _weight(member) <= _weight(known))
 
     def forget(self, edge: str) -> bool:
         """It belongs no more, and never again under this id; whether that changes anything."""

@@ -173,3 +173,20 @@ def decode(data: bytes, kind: type[_Message], verify: Verify) -> _Message:
     if not verify(message.edge, signature, payload):
         raise RecordError(f"the message is not signed by {message.edge}, or that is no member")
     return message
+
+
+class _Said(msgspec.Struct, array_like=True):
+    version: int
+    kind: str
+    edge: str
+
+
+_said = msgspec.msgpack.Decoder(_Said)
+
+
+def sender(data: bytes) -> str | None:
+    """The edge that a message of any version says it is of; None if it cannot be read. Nothing is proved by it."""
+    try:
+        return _said.decode(data[:-SIGNATURE_BYTES]).edge
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

@@ -1,187 +1,131 @@
 """The replication core: what an edge says and does so that every edge applies every purge. Sans-I/O.
 
     events  ─────────────────▶ ┌─ Replica ──────────────────────────┐ ─▶ effects
-    issued, durable            │ frontier: held, and in effect      │    Apply      put records into effect, log them
-    record, digest, ack, pull  │ members, peers: heard, confirmed   │    Publish    a record of ours, to all
+    issued, durable            │ frontiers: in effect; durable; swept│    Apply      put records into effect, log them
+    record, digest, ack, pull  │ peers: heard, confirmed            │    Publish    a record of ours, to all
     linked, unlinked           │ gaps: since when, asked of whom    │    SendDigest, SendAck
     swept, tick                │ stage: starting ▶ catching up ▶    │    AskFor     records of one peer
-    (time is handed in)        │        caught up ▶ gone            │    CoverAll, Relink, Raise …
+    (time is handed in)        │        caught up ▶ over            │    CoverAll, Adopt, Relink, Raise
                                └────────────────────────────────────┘
 
 The runner (`edge/meshing.py`) carries effects out, in order, and reports what comes of them as further events. The
 simulator (`tests/simulation`) does the same with a network, disks and clocks of its own.
 
-Not here: records, stamps, disks and sockets; what a record means (`edge/purging.py`).
-Source: PURGE rules 20 to 27.
+Decided here:
+- A record is applied when it arrives, above a gap too, and once: by the *received* frontier. What others are told is
+  the *held* one, durable here.
+- A record that was published live is checked by its own signature; a pulled run by its chain and its last signature;
+  if the chain does not hold, each by its own.
+- A member counts (for lease, receipts, folding) once any record of it is in effect here. An edge that was invited and
+  never came holds nobody up. Who says goodbye counts again when it is heard again.
+- What was issued while an edge belonged still spreads after it was forgotten; what it says itself is not taken, and
+  answered by an ack that says so.
+
+Not here: records, stamps, disks and sockets; what a record means (`edge/purging.py`). Each idea has a module of its
+own: `life.py`, `heard.py`, `peers.py`, `gaps.py`, `asks.py`, `pulling.py`, `digests.py`, `acks.py`, `tail.py`,
+`catchup.py`, `folding.py`, `doubles.py`, `strangers.py`, `prints.py`.
+Source: PURGE rules 1, 8, 20 to 27.
 Units: seconds of one clock that never goes back and does not stand still while the machine sleeps (CLOCK_BOOTTIME).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
+from math import inf
 
-from banish.mesh.frontier import Frontier, Gap, Marks, Stream
+from banish.errors import RecordError
+from banish.mesh.acks import Acks
+from banish.mesh.catchup import CatchUp
+from banish.mesh.doubles import Doubles, Finding
+from banish.mesh.effects import (
+    Adopt,
+    Alarm,
+    Apply,
+    AskFor,
+    CoverAll,
+    Effect,
+    Publish,
+    Raise,
+    Receipt,
+    Relink,
+    SendAck,
+    SendDigest,
+    Settings,
+    Standing,
+)
+from banish.mesh.folding import foldable
+from banish.mesh.frontier import Frontier, Gap, Marks, Stream, start_of
+from banish.mesh.intake import Intake
+from banish.mesh.knowledge import NEVER, PUBLISHED_MAX, Knowledge
+from banish.mesh.life import TURNS, Stage, Turn
 from banish.mesh.members import Member, Members
-from banish.mesh.messages import Mark, Sign, Verify
+from banish.mesh.messages import (
+    MESSAGE_VERSION,
+    NO_STREAM,
+    Ack,
+    Digest,
+    Echo,
+    Kind,
+    Mark,
+    Pull,
+    Pulled,
+    Sign,
+    Verify,
+    decode,
+    encode,
+    sender,
+)
+from banish.mesh.peers import Peer
+from banish.mesh.pulling import NEWCOMER_PULLS_MAX, Pulling, Self
+from banish.mesh.strangers import ALARM_EVERY_S
+from banish.mesh.tail import BYTES_MAX as TAIL_BYTES_MAX
+from banish.mesh.tail import Tail
 from banish.purge.positions import Position
-from banish.tables import Accounts
+from banish.tables import Accounts, Metric
 
+__all__ = [
+    "Adopt",
+    "Alarm",
+    "Apply",
+    "AskFor",
+    "CoverAll",
+    "Effect",
+    "Publish",
+    "Raise",
+    "Receipt",
+    "Relink",
+    "Replica",
+    "SendAck",
+    "SendDigest",
+    "Settings",
+    "Stage",
+    "Standing",
+]
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Every wait of the mesh."""
+UNSENT_MAX = 64
+"""Own records kept until the transport is open. More are told of by the first digest, and pulled."""
 
-    period_s: float = 2.0
-    """Between two digests."""
-    lease_s: float = 10.0
-    """How long a member may not be heard before this edge says that it may be missing purges."""
-    gap_limit_s: float = 60.0
-    """How long a number that every reachable holder says is lost is waited for, before everything is purged here."""
-    catchup_wait_s: float = 5.0
-    """How long a start waits for those who answer."""
+FORGOTTEN_TOLD_S = 1.0
+"""Between two answers to an edge that was forgotten."""
+FORGOTTEN_TOLD_MAX = 1000
 
+DEAF_PERIODS = 3
+"""Periods without a digest after which a link counts as deaf."""
+RELINK_MAX_S = 60.0
+"""The longest between two tries to open a deaf link anew: the first after `DEAF_PERIODS`, each next twice as long."""
 
-class Stage(StrEnum):
-    """Where in its life a replica is. What is true in each is drawn in docs/architecture.md."""
-
-    STARTING = "starting"
-    """Nobody has answered yet."""
-    CATCHING_UP = "catching-up"
-    """Some have; not all that they held then is held here."""
-    CAUGHT_UP = "caught-up"
-    """All that was held by those who answered at the start is in effect here."""
-    FORGOTTEN = "forgotten"
-    """Others have forgotten this id: nothing is said under it any more."""
-    DOUBLED = "doubled"
-    """Another process has the same id: nothing is said any more."""
-
-
-# --- effects
-
-
-@dataclass(frozen=True, slots=True)
-class Apply:
-    """Put these records into effect, in this order, and log them; then report each by `durable`."""
-
-    records: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Send a record of this edge's own to all."""
-
-    record: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class SendDigest:
-    """Send a signed digest to all."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class SendAck:
-    """Send a signed ack to one edge."""
-
-    edge: str
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class AskFor:
-    """Ask one edge for what is missing; report by `pulled` what comes of it, under the same number."""
-
-    number: int
-    edge: str
-    gap: Gap
-    data: bytes
-    """The signed request."""
-    timeout_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class CoverAll:
-    """Purge everything on all sites, here alone, under an entry of this log's own; then report by `covered`."""
-
-    why: str
-    """`too-old`, `lost`, or `newcomer` (no alarm: it has nothing yet): goes into the log."""
-    marks: tuple[Mark, ...]
-    """What counts as held once that is durable."""
-
-
-@dataclass(frozen=True, slots=True)
-class Adopt:
-    """Another edge's list of members says more than ours: keep it, then report what is new by `joined` and
-    `forgotten`. Comes with a CoverAll, before it, or alone where the lists of two edges differ that hold the same.
-    """
-
-    members: tuple[Member, ...]
-    forgotten: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Relink:
-    """Open the transport anew: a peer is linked and not heard."""
-
-    edge: str
-
-
-@dataclass(frozen=True, slots=True)
-class Raise:
-    """Tell the operator, and count it."""
-
-    alarm: "Alarm"
-    what: str
-
-
-Effect = Apply | Publish | SendDigest | SendAck | AskFor | CoverAll | Adopt | Relink | Raise
-
-
-class Alarm(StrEnum):
-    """What should not happen, and what is done about it."""
-
-    FORK = "fork"
-    """Two records have one position: a key is in two hands. The second is applied too."""
-    LOST = "lost"
-    """No holder has a number any more: everything was purged here in its place."""
-    TOO_OLD = "too-old"
-    """This edge was away for longer than the logs of the others go back: everything was purged here."""
-    DEAF = "deaf"
-    """A peer is linked and not heard."""
-    DOUBLE = "double"
-    """Another process runs under this edge's id."""
-    FORGOTTEN = "forgotten"
-    """The others have forgotten this edge."""
-    STRANGER = "stranger"
-    """Something came that no member has signed."""
-
-
-# --- receipts
-
-
-class Standing(StrEnum):
-    """How far one edge is with one position."""
-
-    SWEPT = "swept"
-    APPLIED = "applied"
-    BEHIND = "behind"
-    """It is heard, and has not said that it has it."""
-    UNREACHABLE = "unreachable"
-    """It is not heard."""
-    CLEAN = "joined-clean"
-    """It joined later, empty."""
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What this edge knows of one member and one position."""
-
-    edge: str
-    name: str
-    standing: Standing
-    lag_s: float | None = None
-    """From this edge's publishing to the ack, less nothing: a round trip and the peer's disk. None: not seen here."""
+PULLS = Metric(
+    "banish_mesh_pulls_total",
+    "counter",
+    "Pulls of missing records, by what came of them: whole, part, gone (the holder has them no more), silent (no "
+    "answer in time), wrong (not to be trusted), list (of members).",
+    ("what",),
+)
+PULLED = Metric("banish_mesh_pulled_records_total", "counter", "Records that came by a pull and were new.")
+SAID_AGAIN = Metric("banish_mesh_said_again_total", "counter", "Last records published again, for want of an ack.")
+DIGESTS = Metric("banish_mesh_digests_total", "counter", "Digests, by whether they were sent or heard.", ("way",))
+ALARMS = Metric("banish_mesh_alarms_total", "counter", "What should not happen between edges.", ("alarm",))
+MISSING = Metric("banish_mesh_missing_streams", "gauge", "Streams of which records exist that are missing here.")
+MEMBERS = Metric("banish_mesh_members", "gauge", "Other members: all, counted, and heard within the lease.", ("which",))
+LAG = Metric("banish_mesh_lag_seconds", "gauge", "From publishing to each edge's ack, smoothed.", ("edge",))
 
 
 class Replica:
@@ -212,110 +156,611 @@ class Replica:
         self.stage = Stage.STARTING
         self.held = frontier
         """What is in effect and durable here: what this edge tells others."""
-        raise NotImplementedError
+        accounts = accounts if accounts is not None else Accounts()
+        self._sign = sign
+        self._verify = verify
+        self._on_lag = on_lag
+        self._known = known = Knowledge(edge, epoch, members, frontier, swept, settings)
+        self._intake = Intake(known, verify, accounts)
+        self._pulling = Pulling(
+            Self(edge, epoch, sign), members, known.peers, known.gaps, known.reach, gap_limit_s=settings.gap_limit_s
+        )
+        self._pulling.newcomer = not any(stream[0] != edge for stream in frontier.marks)
+        self._acks = Acks()
+        self._tail = Tail()
+        self._doubles = Doubles(edge, epoch, settings.period_s)
+        self._catchup = CatchUp(inf)
+        self._issued = 0
+        self._own: dict[int, bytes] = {}
+        """Own records on their way to the disk."""
+        self._unsent: list[bytes] = []
+        self._running = False
+        self._asks_digest = False
+        self._warned_at = NEVER
+        self._told_forgotten: dict[str, float] = {}
+        self._count(accounts)
 
-    # --- events
+    def _count(self, accounts: Accounts) -> None:
+        known = self._known
+        self._pulls = accounts.tally(PULLS)
+        self._pulled = accounts.tally(PULLED)
+        self._said_again = accounts.tally(SAID_AGAIN)
+        self._digests = accounts.tally(DIGESTS)
+        self._alarms = accounts.tally(ALARMS)
+        self._members_heard = 0
+        accounts.read(MISSING, lambda: [((), len(known.gaps.streams))])
+        accounts.read(
+            MEMBERS,
+            lambda: [
+                (("all",), len(known.peers)),
+                (("counted",), len(known.counted)),
+                (("heard",), self._members_heard),
+            ],
+        )
+        accounts.read(LAG, lambda: [((p.edge,), p.lag_s) for p in known.peers.values() if p.lag_s is not None])
+
+    # --- life
 
     def start(self, now: float) -> list[Effect]:
         """The transport is open."""
-        raise NotImplementedError
+        self._running = True
+        self._catchup = CatchUp(now + self.settings.catchup_wait_s)
+        if not self._known.peers:
+            self._turn(Turn.ALONE)
+        published: list[Effect] = [Publish(record) for record in self._unsent]
+        self._unsent.clear()
+        return self._done([*self._say(now, asks=True, whole=True), *published])
 
     def goodbye(self, now: float) -> list[Effect]:
         """This edge stops: nothing that comes after it counts as silence."""
-        raise NotImplementedError
+        if not self._speaks:
+            return []
+        effects = self._send_acks(inf)
+        effects += self._say(now, whole=True, goodbye=True)
+        self._running = False
+        return self._done(effects)
+
+    @property
+    def _speaks(self) -> bool:
+        return self._running and not self.stage.over
+
+    def _turn(self, turn: Turn) -> None:
+        self.stage = TURNS[self.stage, turn]
+        if self.stage is Stage.CAUGHT_UP:
+            self._pulling.newcomer = False
+
+    def _end(self, turn: Turn, alarm: Alarm, what: str) -> list[Effect]:
+        if self.stage.over:
+            return []
+        self._turn(turn)
+        return [Raise(alarm, what)]
+
+    def _catch_up(self, now: float) -> None:
+        if not self._running:
+            return
+        if self.stage is Stage.STARTING and now >= self._catchup.until:
+            self._turn(Turn.UNANSWERED)
+        if self.stage is not Stage.CATCHING_UP or self._pulling.covering or self._pulling.adopting:
+            return
+        known = self._known
+        awaited = known.counted or known.peers.keys()
+        present = [edge for edge in awaited if not known.peers[edge].gone]
+        if self._catchup.reached(known.received, present, lambda s, n: self._pulling.can_be_had(s, n, now), now):
+            self._turn(Turn.REACHED)
+
+    # --- records
 
     def issued(self, position: Position, record: bytes, now: float) -> list[Effect]:
         """A record of this edge's own is in effect here, and on its way to the disk."""
-        raise NotImplementedError
+        self._known.received.add(position)
+        self._issued = max(self._issued, position.seq)
+        self._own[position.seq] = record
+        return []
 
     def durable(self, position: Position, now: float) -> list[Effect]:
         """A record, own or other, is on the disk here. Own ones are published now, others acknowledged."""
-        raise NotImplementedError
+        known = self._known
+        self._intake.unlogged.discard(position)
+        stream = position.edge, position.epoch
+        before = known.held.mark(stream)
+        if not known.held.add(position):
+            return []
+        if known.held.mark(stream) > before:
+            known.digests.changed(stream)
+        if stream == known.own:
+            return self._done(self._publish(position.seq, now))
+        if position.edge != self.edge and known.held.mark(stream) > before:
+            self._acks.note(stream, now)
+        return self._done(self._send_acks(now))
 
     def swept(self, position: Position, now: float) -> list[Effect]:
         """All that a record matched here is deleted."""
-        raise NotImplementedError
+        known = self._known
+        stream = position.edge, position.epoch
+        before = known.swept.mark(stream)
+        known.swept.add(position)
+        if known.swept.mark(stream) > before:
+            known.digests.changed(stream)
+            if position.edge != self.edge:
+                self._acks.note(stream, now)
+        return self._done(self._send_acks(now))
+
+    def _publish(self, seq: int, now: float) -> list[Effect]:
+        record = self._own.pop(seq, None)
+        if record is None or self.stage.over:
+            return []
+        if not self._running:
+            if len(self._unsent) < UNSENT_MAX:
+                self._unsent.append(record)
+            return []
+        known = self._known
+        known.published[seq] = now
+        if len(known.published) > PUBLISHED_MAX:
+            del known.published[next(iter(known.published))]
+        self._tail.published(seq, record, now)
+        return [Publish(record)]
+
+    def _say_tail_again(self, now: float) -> list[Effect]:
+        known, tail = self._known, self._tail
+        if tail.due > now:
+            return []
+        late = any(
+            known.peers[edge].held(known.own) < tail.seq and known.heard.until(edge) > now for edge in known.counted
+        )
+        if not late:
+            tail.done()
+            return []
+        tail.again(now)
+        if len(tail.record) > TAIL_BYTES_MAX:
+            known.digests.wanted(now)
+            return []
+        self._said_again.add()
+        return [Publish(tail.record)]
 
     def record(self, data: bytes, now: float) -> list[Effect]:
         """A published record has arrived."""
-        raise NotImplementedError
+        if not self._speaks:
+            return []
+        return self._go_on(self._intake.live(data, now), now)
+
+    # --- digests
+
+    def _say(self, now: float, *, asks: bool = False, whole: bool = False, goodbye: bool = False) -> list[Effect]:
+        known = self._known
+        asks = asks or self._asks_digest
+        self._asks_digest = False
+        if whole or known.digests.whole_is_due(now):
+            self._fold()
+        digests = known.digests.make(
+            known.own,
+            now,
+            whole=whole,
+            members=self.members.version,
+            gone={edge: peer.gone for edge, peer in known.peers.items() if peer.gone},
+            behind=self.behind(now),
+            asks=asks,
+            goodbye=goodbye,
+        )
+        self._digests.add("sent", n=len(digests))
+        return [SendDigest(encode(digest, self._sign)) for digest in digests]
+
+    def _fold(self) -> None:
+        known = self._known
+        peers = [known.peers[edge] for edge in known.counted]
+        complete = foldable(
+            known.held,
+            peers,
+            complete=lambda stream: not known.gaps.known(stream) and stream not in known.received.above(),
+            forgotten=self.members.is_forgotten,
+        )
+        for edge, epoch in list(complete):
+            start, mark = int(epoch.partition("-")[0]), known.held.mark((edge, epoch))
+            for frontier in (known.received, known.held, known.swept):
+                frontier.fold(edge, start, mark)
 
     def digest(self, data: bytes, now: float) -> list[Effect]:
         """A digest has arrived."""
-        raise NotImplementedError
+        if not self._speaks:
+            return []
+        try:
+            digest = decode(data, Digest, self._verify)
+        except RecordError as error:
+            return self._done(self._unread(data, error, now))
+        self._digests.add("heard")
+        if digest.edge == self.edge:
+            return self._done(self._twin(Echo(digest.epoch, digest.number), now))
+        peer = self._known.peers.get(digest.edge)
+        if peer is None:
+            return self._done(self._from_no_member(digest.edge, now))
+        if self._is_news(peer, digest, now):
+            self._take_digest(peer, digest, now)
+        return self._go_on(self._echoed(peer, digest, now), now)
+
+    def _echoed(self, peer: Peer, digest: Digest, now: float) -> list[Effect]:
+        """What it says that it heard of us."""
+        echo = digest.echoes.get(self.edge)
+        if echo is None:
+            return []
+        if echo.epoch != self.epoch:
+            return self._twin(echo, now)
+        sent = self._known.digests.sent_at(echo.number)
+        if sent is not None:
+            self._known.heard.echoed(peer.edge, sent + self.settings.lease_s)
+        return []
+
+    def _is_news(self, peer: Peer, digest: Digest, now: float) -> bool:
+        """Whether it is later than what was heard of it before. An epoch of a lower count is, only if it proves that it
+        lives by echoing what was sent after the other was last heard (a data directory was restored, or copied).
+        """
+        if digest.epoch == peer.epoch:
+            return digest.number > peer.number
+        if start_of(("", digest.epoch)) > start_of(("", peer.epoch)):
+            return True
+        echo = digest.echoes.get(self.edge)
+        sent = None if echo is None or echo.epoch != self.epoch else self._known.digests.sent_at(echo.number)
+        return sent is not None and sent > peer.digest_at
+
+    def _take_digest(self, peer: Peer, digest: Digest, now: float) -> None:
+        known = self._known
+        if digest.epoch != peer.epoch:
+            peer.began(digest.epoch)
+        peer.number, peer.digest_at, peer.issued = digest.number, now, digest.issued
+        peer.relink_after_s = 0.0
+        known.digests.heard(peer.edge, Echo(digest.epoch, digest.number))
+        (peer.take_whole if digest.whole else peer.take)(digest.marks)
+        self._learn(peer, digest, now)
+        if digest.goodbye:
+            peer.gone = digest.epoch
+            known.heard.drop(peer.edge)
+        elif peer.gone:
+            peer.gone = ""
+            if peer.edge in known.counted:
+                known.heard.count(peer.edge, NEVER)
+        for edge, epoch in digest.gone.items():
+            self._also_gone(edge, epoch)
+        if digest.members == self.members.version:
+            peer.list_differs_since = inf
+        else:
+            peer.list_differs_since = min(peer.list_differs_since, now)
+        if digest.asks:
+            known.digests.wanted(now, whole=True)
+        if digest.whole and not digest.goodbye:
+            self._answered(peer, digest, now)
+
+    def _learn(self, peer: Peer, digest: Digest, now: float) -> None:
+        known = self._known
+        marks = known.received.marks
+        for stream, far in digest.marks.items():
+            if far.held > marks.get(stream, 0):
+                known.learn(stream, far.held, peer.edge, now)
+        known.learn((peer.edge, digest.epoch), digest.issued, peer.edge, now)
+        self._confirmed(peer, now, measured=False)
+
+    def _also_gone(self, edge: str, epoch: str) -> None:
+        """Another edge has heard this one say goodbye, in the epoch that is the last known here too."""
+        peer = self._known.peers.get(edge)
+        if peer is not None and peer.epoch in ("", epoch) and not peer.gone and self._known.is_last(edge, epoch):
+            peer.gone = epoch
+            self._known.heard.drop(edge)
+
+    def _answered(self, peer: Peer, digest: Digest, now: float) -> None:
+        """A member has said all that it holds: the target of a start."""
+        if self.stage not in (Stage.STARTING, Stage.CATCHING_UP):
+            return
+        known = self._known
+        marks = {known.unfolded(stream): far for stream, far in digest.marks.items()}
+        if not self._catchup.answered(peer.edge, marks, known.received):
+            return
+        if self.stage is Stage.STARTING:
+            self._turn(Turn.ANSWERED)
+        missing = sum(max(far.held - known.received.mark(stream), 0) for stream, far in marks.items())
+        if self._pulling.newcomer and missing > NEWCOMER_PULLS_MAX:
+            self._pulling.adopting = True
+
+    def _twin(self, echo: Echo, now: float) -> list[Effect]:
+        """Something was said under this id, by this process or not."""
+        if echo.epoch == self.epoch:
+            return []
+        finding = self._doubles.seen(echo, self._known.digests.number, now)
+        what = f"another process runs as {self.edge}, in epoch {echo.epoch}: was its data directory copied?"
+        if finding is Finding.YIELD:
+            return self._end(Turn.DOUBLED, Alarm.DOUBLE, what)
+        if finding is Finding.WARN and now - self._warned_at >= ALARM_EVERY_S:
+            self._warned_at = now
+            return [Raise(Alarm.DOUBLE, what)]
+        return []
+
+    # --- acks
+
+    def _send_acks(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for edge, streams in self._acks.ready(now):
+            if edge in self._known.peers and self._speaks:
+                marks = {stream: self._known.digests.far(stream) for stream in streams}
+                ack = Ack(MESSAGE_VERSION, Kind.ACK, self.edge, self.epoch, marks)
+                effects.append(SendAck(edge, encode(ack, self._sign)))
+        return effects
 
     def ack(self, data: bytes, now: float) -> list[Effect]:
         """An ack has arrived."""
-        raise NotImplementedError
+        if not self._speaks:
+            return []
+        try:
+            ack = decode(data, Ack, self._verify)
+        except RecordError as error:
+            return self._done(self._unread(data, error, now))
+        peer = self._known.peers.get(ack.edge)
+        if peer is None:
+            return []
+        if ack.forgotten:
+            return self._done(self._end(Turn.FORGOTTEN, Alarm.FORGOTTEN, f"{peer.edge} says so"))
+        if ack.epoch != peer.epoch:
+            if start_of(("", ack.epoch)) <= start_of(("", peer.epoch)):
+                return []
+            peer.began(ack.epoch)
+        peer.take(ack.marks)
+        for stream, far in ack.marks.items():
+            self._known.learn(stream, far.held, peer.edge, now)
+        self._confirmed(peer, now, measured=True)
+        return self._go_on([], now)
+
+    def _confirmed(self, peer: Peer, now: float, *, measured: bool) -> None:
+        """It may have confirmed more of our own stream."""
+        mark = min(peer.held(self._known.own), self._issued)
+        if not peer.confirmed(mark, now) or not measured:
+            return
+        published = self._known.published.get(mark)
+        if published is not None:
+            peer.measured(now - published)
+            if self._on_lag is not None:
+                self._on_lag(peer.edge, now - published)
+
+    # --- pulls
 
     def pulled(self, number: int, parts: list[bytes], now: float) -> list[Effect]:
         """What came of an `AskFor`; no parts: no answer."""
-        raise NotImplementedError
+        ask = self._pulling.asks.end(number)
+        peer = None if ask is None else self._known.peers.get(ask.edge)
+        if ask is None or peer is None or not self._speaks:
+            return []
+        answers = self._answers(peer, ask.gap.stream, parts)
+        if not answers:
+            self._pulls.add("wrong" if parts else "silent")
+            self._pulling.asks.silent(peer, now)
+            return self._go_on([], now, ask=True)
+        self._pulling.asks.answered(peer)
+        if ask.gap.stream == NO_STREAM:
+            self._pulls.add("list")
+            peer.list_differs_since = now
+            return self._go_on(self._pulling.listed(answers[-1]), now, ask=True)
+        effects: list[Effect] = []
+        for answer in answers:
+            taken = self._intake.run(answer.records, now) if answer.records else []
+            if taken is None:
+                self._pulls.add("wrong")
+                self._pulling.asks.silent(peer, now)
+                return self._go_on(effects, now, ask=True)
+            effects += taken
+        self._note_pulled(peer, ask.gap.first, ask.gap.stream, answers[-1], effects, now)
+        return self._go_on(effects, now, ask=True)
+
+    def _answers(self, peer: Peer, stream: Stream, parts: list[bytes]) -> list[Pulled]:
+        """What of an answer can be read, and is one."""
+        answers = []
+        for part in parts:
+            try:
+                answer = decode(part, Pulled, self._verify)
+            except RecordError:
+                continue
+            if answer.edge == peer.edge and answer.stream == stream:
+                answers.append(answer)
+        return answers
+
+    def _note_pulled(
+        self, peer: Peer, first: int, stream: Stream, answer: Pulled, effects: list[Effect], now: float
+    ) -> None:
+        known = self._known
+        self._pulled.add(n=sum(len(effect.records) for effect in effects if isinstance(effect, Apply)))
+        if known.received.has(Position(*stream, first)):
+            self._pulls.add("whole" if not known.gaps.known(stream) else "part")
+            return
+        self._pulls.add("gone")
+        self._pulling.lacks(peer, Gap(stream, first, first), answer, now)
 
     def covered(self, why: str, marks: tuple[Mark, ...], now: float) -> list[Effect]:
         """Everything was purged here, durably, in the place of what is missing."""
-        raise NotImplementedError
+        self._known.adopt(marks, now)
+        self._pulling.covered()
+        return self._go_on([], now, ask=True)
+
+    def _go_on(self, effects: list[Effect], now: float, *, ask: bool = False) -> list[Effect]:
+        """After anything that may have brought more, or shown that something is missing."""
+        if self._running:
+            if ask or self._known.gaps.fresh or self._pulling.due <= now:
+                self._known.gaps.fresh = False
+                effects += self._pulling.ask(len(self._intake.unlogged), now)
+            if self.stage is not Stage.CAUGHT_UP and not self.stage.over:
+                self._catch_up(now)
+        return self._done(effects)
+
+    def _done(self, effects: list[Effect]) -> list[Effect]:
+        for effect in effects:
+            if isinstance(effect, Raise):
+                self._alarms.add(effect.alarm.value)
+        return effects
+
+    # --- links and members
 
     def linked(self, edge: str, up: bool, now: float) -> list[Effect]:
         """A link has come up or gone down."""
-        raise NotImplementedError
+        peer = self._known.peers.get(edge)
+        if peer is None or not self._speaks:
+            return []
+        peer.linked = up
+        if up:
+            peer.linked_at = now
+            self._pulling.asks.answered(peer)
+            self._asks_digest = True
+        self._known.digests.wanted(now)
+        return self._go_on([], now, ask=up)
 
     def joined(self, member: Member, now: float) -> list[Effect]:
         """A record that says so is in effect."""
-        raise NotImplementedError
+        if not self.members.join(member) or member.edge == self.edge:
+            return []
+        self._known.belongs(member.edge, now)
+        self._known.digests.wanted(now)
+        effects: list[Effect] = []
+        for record in self._intake.strangers.known(member.edge):
+            effects += self.record(record, now)
+        return self._go_on(effects, now, ask=True)
 
     def forgotten(self, edge: str, now: float) -> list[Effect]:
         """A record that says so is in effect."""
-        raise NotImplementedError
+        self.members.forget(edge)
+        if edge == self.edge:
+            return self._done(self._end(Turn.FORGOTTEN, Alarm.FORGOTTEN, "a record says so"))
+        self._known.belongs_no_more(edge)
+        self._acks.forget(edge)
+        self._known.digests.wanted(now)
+        return self._go_on([], now)
+
+    def _unread(self, data: bytes, error: RecordError, now: float) -> list[Effect]:
+        """A message that cannot be read, or of nobody known."""
+        edge = sender(data)
+        if edge is None or edge in self.members:
+            return self._intake.wrong(str(error), now)
+        alarm = self._intake.strangers.spoke(edge, now)
+        return [Raise(Alarm.STRANGER, f"digests of {edge}, which is no member")] if alarm else []
+
+    def _from_no_member(self, edge: str, now: float) -> list[Effect]:
+        """It was a member once, and was forgotten: it is to know."""
+        told = self._told_forgotten
+        if now - told.get(edge, NEVER) < FORGOTTEN_TOLD_S:
+            return []
+        if len(told) >= FORGOTTEN_TOLD_MAX:
+            told.clear()
+        told[edge] = now
+        ack = Ack(MESSAGE_VERSION, Kind.ACK, self.edge, self.epoch, {}, forgotten=True)
+        return [SendAck(edge, encode(ack, self._sign))]
+
+    # --- time
 
     def tick(self, now: float) -> list[Effect]:
         """Time has passed. To be called at `next_tick` at the latest."""
-        raise NotImplementedError
+        if not self._speaks:
+            return []
+        effects = self._send_acks(now) + self._say_tail_again(now)
+        for number in self._pulling.asks.overdue(now):
+            effects += self.pulled(number, [], now)
+        if self._known.digests.due <= now:
+            effects += self._look_after_peers(now)
+            effects += self._say(now)
+        return self._go_on(effects, now)
 
     @property
     def next_tick(self) -> float:
         """When something is due."""
-        raise NotImplementedError
+        if not self._speaks:
+            return inf
+        waits = min(self._acks.due, self._tail.due, self._pulling.due, self._pulling.asks.next_deadline)
+        awaited = self._catchup.until if self.stage is not Stage.CAUGHT_UP else inf
+        return min(waits, self._known.digests.due, awaited)
+
+    def _look_after_peers(self, now: float) -> list[Effect]:
+        """Once a period: who is deaf, slow, or has another list of members."""
+        known = self._known
+        effects: list[Effect] = []
+        slowest, heard = None, 0
+        for peer in known.peers.values():
+            if known.heard.until(peer.edge) > now:
+                heard += 1
+                if peer.lag_s is not None and (slowest is None or peer.lag_s > slowest):
+                    slowest = peer.lag_s
+            effects += self._relink(peer, now)
+            if now - peer.list_differs_since > self.settings.lease_s and not known.gaps.streams:
+                effects += self._pulling.ask_list_of(peer, now)
+        self._members_heard = heard
+        self._tail.lags(slowest)
+        self._pulling.asks.settle(known.gaps.streams)
+        return effects
+
+    def _relink(self, peer: Peer, now: float) -> list[Effect]:
+        """A link through which nothing comes is opened anew."""
+        patience = DEAF_PERIODS * self.settings.period_s
+        if not peer.linked or peer.gone or now - max(peer.linked_at, peer.digest_at) < patience:
+            return []
+        if now < peer.relink_at:
+            return []
+        peer.relink_after_s = min(max(patience, 2 * peer.relink_after_s), RELINK_MAX_S)
+        peer.relink_at = now + peer.relink_after_s
+        return [Relink(peer.edge), Raise(Alarm.DEAF, f"{peer.edge} is linked, and nothing is heard of it")]
 
     # --- what others ask
 
     def pull_range(self, data: bytes) -> tuple[Stream, int, int]:
         """What a pull asks for: stream, first and last number. Raises RecordError."""
-        raise NotImplementedError
+        pull = decode(data, Pull, self._verify)
+        if pull.edge not in self.members:
+            raise RecordError(f"{pull.edge} is no member: nothing is given to it")
+        return pull.stream, pull.first, pull.last
 
     def pull_answer(self, stream: Stream, records: tuple[bytes, ...], oldest: int) -> bytes:
         """The signed answer to a pull. `oldest`: the lowest number of the stream that the log here still has; if it has
-        none of it, anything."""
-        raise NotImplementedError
+        none of it, anything.
+        """
+        held = self.held.mark(stream)
+        if records:
+            answer = Pulled(MESSAGE_VERSION, Kind.PULL, self.edge, self.epoch, stream, records, oldest, held)
+        else:
+            answer = Pulled(
+                MESSAGE_VERSION,
+                Kind.PULL,
+                self.edge,
+                self.epoch,
+                stream,
+                (),
+                oldest,
+                held,
+                marks=tuple(Mark(each, mark) for each, mark in self.held.marks.items() if mark),
+                members=tuple(self.members),
+                forgotten=tuple(sorted(self.members.forgotten)),
+            )
+        return encode(answer, self._sign)
 
     # --- what is known
 
     @property
     def lease_until(self) -> float:
-        """Until when every member counts as heard and no gap as old; infinite where there is no other member."""
-        raise NotImplementedError
+        """Until when every member counts as heard and no gap as old; infinite where there is no other member. The past
+        until this edge has caught up.
+        """
+        if self.stage is not Stage.CAUGHT_UP:
+            return NEVER
+        return min(self._known.heard.earliest, self._known.gaps.oldest + self.settings.lease_s)
 
     def behind(self, now: float) -> bool:
         """Whether this edge may be missing purges (PURGE rule 22)."""
         return now >= self.lease_until
 
     def receipts(self, position: Position, now: float) -> list[Receipt]:
-        """How far every other member is with a position, by name."""
-        raise NotImplementedError
+        """How far every other member that counts is with a position, by name."""
+        return self._known.receipts(position, now)
 
     def copies(self, position: Position) -> int:
         """How many edges are known to hold it durably, this one among them if it does."""
-        raise NotImplementedError
+        return self._known.copies(position)
 
     @property
     def counted(self) -> frozenset[str]:
         """The other members that count for lease, receipts and quorum: those of which any record is held."""
-        raise NotImplementedError
+        return frozenset(self._known.counted)
 
     def lag_s(self, edge: str) -> float | None:
         """From publishing to this edge's ack, smoothed; None: not known."""
-        raise NotImplementedError
+        peer = self._known.peers.get(edge)
+        return None if peer is None else peer.lag_s
 
     def unconfirmed(self, edge: str) -> dict[Stream, int]:
         """What is in effect here that this edge has not confirmed in its present epoch: the causal header (rule 29)."""
-        raise NotImplementedError
+        return self._known.unconfirmed(edge)
