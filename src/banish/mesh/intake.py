@@ -66,6 +66,9 @@ class Intake:
             return []
         if not self._signed(edge, data):
             return self.wrong(f"a record of {edge} that it has not signed", now)
+        issuer = self._known.peers.get(edge)
+        if issuer is not None:
+            issuer.published(header.position.epoch, header.position.seq)
         return self._apply([(header, data)], now)
 
     def run(self, records: Sequence[bytes], now: float) -> list[Effect] | None:

@@ -87,9 +87,18 @@ class Peer:
         self._later: dict[Stream, Far] = {}
         self._folds: dict[str, int] = {}
 
+    def published(self, epoch: str, seq: int) -> None:
+        """It published this: so it is durable there."""
+        if epoch != self.epoch and start_of(("", epoch)) > start_of(("", self.epoch)):
+            self.began(epoch)
+        if epoch == self.epoch:
+            self.issued = max(self.issued, seq)
+
     def far(self, stream: Stream) -> Far:
         """How far it has said that it is."""
         far = self._later.get(stream) or self._whole.get(stream)
+        if self.issued and stream[1] == self.epoch and stream[0] == self.edge:
+            return far if far is not None and far.held >= self.issued else Far(self.issued, far.swept if far else 0)
         if far is None:
             folded = bool(self._folds) and self._folds.get(stream[0], 0) >= start_of(stream)
             return _ALL if folded else _NOTHING

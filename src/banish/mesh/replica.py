@@ -404,7 +404,8 @@ class Replica:
         known = self._known
         if digest.epoch != peer.epoch:
             peer.began(digest.epoch)
-        peer.number, peer.digest_at, peer.issued = digest.number, now, digest.issued
+        peer.number, peer.digest_at = digest.number, now
+        peer.issued = max(peer.issued, digest.issued)
         peer.relink_after_s = 0.0
         known.digests.heard(peer.edge, Echo(digest.epoch, digest.number))
         (peer.take_whole if digest.whole else peer.take)(digest.marks)

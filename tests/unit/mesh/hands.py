@@ -135,7 +135,7 @@ class Table:
         return self.hands[name]
 
     def by_id(self, edge: str) -> str:
-        return next(name for name, hand in self.hands.items() if hand.edge == edge)
+        return next((name for name, hand in self.hands.items() if hand.edge == edge), edge)
 
     def do(self, name: str, effects: Iterable[Effect]) -> None:
         """Carry out what an edge wants done: here at once, with others by way of the post."""
