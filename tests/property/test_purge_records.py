@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from banish.purge.given import Given
 from banish.purge.positions import Position, parse_position
 from banish.purge.records import (
     RECORD_VERSION,
+    Join,
     Record,
     RecordKind,
     chain_holds,
@@ -53,8 +55,15 @@ givens = st.builds(
     st.lists(st.tuples(texts, texts), max_size=2).map(tuple),
     st.none() | st.sampled_from(Mode),
 )
+
+
+def _record(*, member: bytes, **fields: Any) -> Record:
+    return Join(member=member, **fields) if fields["kind"] is RecordKind.JOIN else Record(**fields)
+
+
 records = st.builds(
-    Record,
+    _record,
+    member=st.binary(max_size=32),
     version=st.just(RECORD_VERSION),
     kind=st.sampled_from(RecordKind),
     sites=st.lists(texts, max_size=3).map(tuple),

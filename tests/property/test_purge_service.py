@@ -173,7 +173,9 @@ class PurgeService(RuleBasedStateMachine):
         assert set(self.acknowledged) <= set(told)
         starts = [at for at, entry in enumerate(entries) if entry.kind is RecordKind.OPEN]
         for start, end in itertools.pairwise([*starts, len(entries)]):
-            assert chain_holds([entry.record for entry in entries[start:end]])
+            some = entries[start:end]
+            for here_only in (False, True):
+                assert chain_holds([entry.record for entry in some if entry.position.here_only is here_only])
         self.service.log.close()
         self.loop.close()
         self.directory.cleanup()

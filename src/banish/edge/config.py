@@ -121,6 +121,8 @@ class Purge(msgspec.Struct, frozen=True, kw_only=True):
 
     undo_window_s: Annotated[float, Meta(ge=0)] = 60.0
     """How long a soft purge can be undone."""
+    at_grace_s: Annotated[float, Meta(gt=0)] = 10.0
+    """How long after its moment a purge scheduled on another edge may be missing before this one carries it out."""
     stamp_min_age_s: Annotated[float, Meta(ge=0)] = 60.0
     """How long a purge is remembered at least for the sake of fetches that began before it. What takes longer
     is passed on, but not stored, if any purge was forgotten meanwhile.
@@ -282,6 +284,14 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     """Take bare LF and equal duplicate Content-Length from this origin."""
     websocket: bool = True
     """Let WebSocket upgrades through."""
+    invalidation: Literal["edge", "mesh"] = "edge"
+    """Who forgets what a successful POST, PUT, PATCH or DELETE has changed (RFC 9111 section 4.4): the edge that
+    passed it on, or all of the mesh.
+    """
+    on_partition: Literal["serve", "revalidate", "bypass"] = "serve"
+    """What becomes of stored responses while this edge may be missing purges, having not heard a member for longer
+    than `mesh.lease_s`: answered as ever, only once the origin has confirmed them, or not at all.
+    """
     refill_concurrency: Annotated[int, Meta(ge=0)] = 0
     """Fetches at once of what a purge has removed; others wait, hottest first. 0: no bound, except after a
     purge of everything, when it is 64.

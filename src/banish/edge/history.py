@@ -23,7 +23,7 @@ from banish.edge.receipts import Feed, Filters, Page, Purge, PurgeState, Stage, 
 from banish.errors import ClientError, RecordError
 from banish.purge.given import Given
 from banish.purge.positions import parse_position
-from banish.purge.records import EVERY_SITE, RECORD_VERSION, Record, RecordKind, decode, read_scope
+from banish.purge.records import EVERY_SITE, RECORD_VERSION, Record, RecordKind, understood
 from banish.purge.stamps import Mode
 from banish.purge.targets import Kind
 from banish.store.ledger import Entry
@@ -49,6 +49,9 @@ LOOK_S = 0.25
 
 TOLD = tuple([kind for kind in RecordKind if kind is not RecordKind.OPEN])
 """What is told: all but the openings of epochs, which are about the log itself."""
+
+_AT_ONCE = (RecordKind.UNDO, RecordKind.CANCEL, RecordKind.JOIN, RecordKind.FORGET)
+"""Kinds with which nothing is left to do once they are logged."""
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +127,7 @@ class History:
     def _answers(state: PurgeState, wait: Wait | None, after: str | None) -> bool:
         if after is not None and state.cursor != after:
             return True
-        if state.purge.kind in (RecordKind.UNDO, RecordKind.CANCEL):
+        if state.purge.kind in _AT_ONCE:
             return True
         return wait is not None and wait.holds(state.state)
 
@@ -275,7 +278,7 @@ class History:
                 if follower is None:
                     return Stage.SCHEDULED
                 return Stage.CANCELLED if follower.kind is RecordKind.CANCEL else self._stage(follower)
-            case RecordKind.UNDO | RecordKind.CANCEL:
+            case RecordKind.UNDO | RecordKind.CANCEL | RecordKind.JOIN | RecordKind.FORGET:
                 return Stage.APPLIED
         if follower is not None:
             return Stage.UNDONE
@@ -313,22 +316,18 @@ def read_record(entry: Entry) -> Record:
     these can be read, for everything (PURGE rule 7).
     """
     try:
-        return decode(entry.record)
+        record, why = understood(entry.record)
     except RecordError as error:
-        log.error("purge record cannot be read", id=entry.position.text, kind=entry.kind, error=str(error))
-    try:
-        sites, mode = read_scope(entry.record)
-    except RecordError:
-        sites, mode = EVERY_SITE, Mode.HARD
-    return Record(
-        RECORD_VERSION,
-        entry.kind,
-        sites,
-        mode,
-        entry.position,
-        b"",
-        entry.at,
-        targets=(Given(Kind.EVERYTHING),),
+        everything = (Given(Kind.EVERYTHING),)
+        why = str(error)
+        record = Record(RECORD_VERSION, entry.kind, EVERY_SITE, Mode.HARD, entry.position, b"", 0.0, everything)
+    if not why:
+        return record
+    log.error("purge record cannot be read", id=entry.position.text, kind=entry.kind, error=why)
+    return msgspec.structs.replace(
+        record,
+        position=entry.position,
+        at=entry.at,
         actor=entry.actor,
         source=entry.source,
         reason=entry.reason,

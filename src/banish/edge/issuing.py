@@ -1,14 +1,19 @@
 """The one step in which a purge happens: position, stamps, log.
 
-    canonical targets ─▶ ┌ position, signed record, apply index          ┐ ─▶ durable in the log, in that order
-                         │ stamps set, store told, record queued for log │
+    canonical targets ─▶ ┌ position, signed record; or another edge's    ┐ ─▶ durable in the log, in that order
+                         │ apply index, stamps set, store told           │ ─▶ the other edges (`peers.py`)
+                         │ record queued for the log                     │
                          └ nothing else runs meanwhile                   ┘
 
 The order of apply indexes, of positions and of the log is therefore one order. If the log fails after the step, the
 stamps stay: a purge too many does no harm. While the log cannot be written, `passing` is True: nothing is answered
 from what is stored, nothing is stored, no purge is taken (PURGE rule 12).
 
-Every entry of the log has an apply index of its own, those without targets too (an undo, a schedule).
+Every entry of the log has an apply index of its own, those without targets too (an undo, a schedule). What other edges
+have issued becomes an entry like any other, under the position that it has: nothing of it is refused for want of room.
+
+What others are to have and what stays here are numbered apart, in two epochs (`purge/positions.py`): the numbers of the
+first have no gaps (docs/adr/0013).
 
 Not here: who may purge what, answers, undo, schedules (`purging.py`); stamps (`purge/stamps.py`); the log
 (`store/log.py`); what is found of all this at start (`recovery.py`, `datadir.py`).
@@ -28,14 +33,16 @@ import structlog
 from banish.caching.policy import CachePolicy
 from banish.clock import Clock
 from banish.edge.datadir import INDEX_BLOCK
+from banish.edge.peers import Peers
 from banish.errors import ClientError, LimitExceeded, LogUnwritable
 from banish.http.targets import Target as UrlTarget
 from banish.purge.given import Canonical, Given, accepted, canonical, numbered
-from banish.purge.positions import Position
+from banish.purge.positions import Position, epoch_here_only
 from banish.purge.records import (
     EVERY_SITE,
     RECORD_BYTES_MAX,
     RECORD_VERSION,
+    Join,
     Record,
     RecordKind,
     digest,
@@ -64,6 +71,9 @@ SCHEDULE_SLACK_BYTES = 512
 """What the record of a carried-out schedule may be longer than the schedule's own."""
 
 PURGES_LOGGED = Metric("banish_purges_logged_total", "counter", "Entries issued to the log of purges.", ("kind",))
+RECORDS_ACCEPTED = Metric(
+    "banish_records_accepted_total", "counter", "Records of other edges put into effect and logged.", ("kind",)
+)
 PURGES_PENDING = Metric("banish_purges_pending", "gauge", "Entries in effect that callers see committed first.")
 PASSING = Metric("banish_passing", "gauge", "1 while nothing is answered from what is stored, for want of the log.")
 
@@ -153,8 +163,17 @@ class Issued:
     """Done when it is on the disk, or with LogUnwritable. Of what nobody waits for: done."""
 
 
+@dataclass(slots=True)
+class _Chain:
+    """Records of this edge's own, numbered one after the other, each with the digest of the one before."""
+
+    epoch: str
+    last: int = 0
+    previous: bytes = b""
+
+
 class Issuer:
-    """Issues the entries of one edge. It belongs to the event loop.
+    """Issues the entries of one edge, and accepts those of others. It belongs to the event loop.
 
     `policy_of` gives the caching policy of a URL's target, by which cache keys are made; `rules` is another object when
     these policies are others. `on_passing` is called with each new value of `passing`.
@@ -169,10 +188,12 @@ class Issuer:
         store: Store,
         policy_of: Callable[[UrlTarget], CachePolicy],
         rules: Callable[[], object],
+        peers: Peers,
         clock: Clock,
         accounts: Accounts,
         on_passing: Callable[[bool], None],
     ) -> None:
+        self.peers = peers
         self.passing = True
         """Nothing may be answered from what is stored, nor stored, and purges are refused."""
         self._table = table
@@ -185,20 +206,26 @@ class Issuer:
         self._clock = clock
         self._on_passing = on_passing
         self._opened = False
-        self._sequence = 0
-        self._previous = b""
+        self._told = _Chain(identity.epoch)
+        self._here_only = _Chain(epoch_here_only(identity.epoch))
+        self._before: Position | None = None
         self._store_reserved = 0
         self._positions: dict[int, Position] = {}
         self._pending = 0
         self._pending_bytes = 0
         self._logged = accounts.tally(PURGES_LOGGED)
+        self._accepted = accounts.tally(RECORDS_ACCEPTED)
         accounts.read(PURGES_PENDING, lambda: [((), self._pending)])
         accounts.read(PASSING, lambda: [((), int(self.passing))])
 
     # --- start
 
     def reserve_first(self) -> None:
-        """Have apply indexes to use. Blocks, at start. Raises LogUnwritable, StoreError."""
+        """Have apply indexes to use, and know where the last start ended. Blocks, at start.
+
+        Raises LogUnwritable, LogDamaged, StoreError.
+        """
+        self._before = self._log.last_issued(self._identity.edge)
         upto = max(self._table.index + INDEX_BLOCK, self._log.reserved)
         self._log.reserve(upto)
         self._store.reserve(upto)
@@ -206,8 +233,7 @@ class Issuer:
 
     async def open(self) -> None:
         """Begin this start's epoch in the log, and with it the service: at once, or when the log can be written."""
-        last = self._log.last
-        opening = self.issue(RecordKind.OPEN, about="" if last is None else last.position.text)
+        opening = self.issue(RecordKind.OPEN, about="" if self._before is None else self._before.text)
         self._opened = True
         with contextlib.suppress(LogUnwritable):  # the log writes it later, and then says that it can be written
             await opening.durable
@@ -258,32 +284,47 @@ class Issuer:
         *,
         sites: tuple[str, ...] = EVERY_SITE,
         mode: Mode = Mode.HARD,
-        follows: int = 0,
         waited: bool = True,
+        here_only: bool = False,
         **told: Any,
     ) -> Issued:
         """Give an entry its position and apply index, put it into effect, and queue it for the log.
 
-        `follows`: the index of the entry that it undoes, cancels or carries out. `waited`: somebody will want to know
-        when it is durable. `told`: what else the record says. Raises LimitExceeded (413); nothing has happened then.
+        `waited`: somebody will want to know when it is durable. `here_only`: no other edge is to hear of it. `told`:
+        what else the record says. Raises LimitExceeded (413); nothing has happened then.
         """
-        position = Position(self._identity.edge, self._identity.epoch, self._sequence + 1)
+        chain = self._here_only if here_only else self._told
+        position = Position(self._identity.edge, chain.epoch, chain.last + 1)
         now = self._clock.now()
-        record = Record(RECORD_VERSION, kind, sites, mode, position, self._previous, now, **told)
+        make = Join if kind is RecordKind.JOIN else Record
+        record = make(RECORD_VERSION, kind, sites, mode, position, chain.previous, now, **told)
         signed = encode(record, self._identity.sign)
         if kind is RecordKind.SCHEDULE and len(signed) > RECORD_BYTES_MAX - SCHEDULE_SLACK_BYTES:
             raise LimitExceeded(413, "purge.record_limit", "the purge is too large to be scheduled: split its targets")
         index = self.apply(batch or Batch(), self._clock.monotonic())
         self.remember(index, position)
         durable = self._append(index, signed, record) if waited else self._enqueue(index, signed, record)
-        if follows:
-            self._log.mark_undone(follows, index)  # behind it: no entry is ever marked by one that is not there
-        self._sequence += 1
-        self._previous = digest(signed)
+        chain.last += 1
+        chain.previous = digest(signed)
         self._logged.add(kind)
+        if not here_only:
+            self.peers.issued(index, record, signed)
         if self._exhausted:
             self.look_around()
         return Issued(index, record, durable)
+
+    def accept(self, signed: bytes, record: Record, batch: Batch, *, kind: str = "") -> int:
+        """The same for a record of another edge; its apply index. In effect even while the log cannot be written: it
+        counts as held once it is there (PURGE rule 12). `kind`: what it says of its kind, if that is not known here.
+        """
+        index = self.apply(batch, self._clock.monotonic())
+        self.remember(index, record.position)
+        self._log.enqueue(index, signed, record, kind=kind)
+        self._accepted.add(record.kind)
+        self.peers.accepted(index, record)
+        if self._exhausted:
+            self.look_around()
+        return index
 
     def apply(self, batch: Batch, moment: float, index: int | None = None) -> int:
         """Set the stamps and tell the store; the apply index. What could not be held as it is, is told as it was."""

@@ -7,7 +7,10 @@
 If the log fails once a purge is in effect, the caller is refused (503) and the purge stays in effect: it may be
 logged later, and a repeat under the same idempotency key finds it then.
 
-Not here: the history (`history.py`), recovery at start (`recovery.py`), deletion (`store/`), HTTP (`admin/`).
+What other edges have issued takes the same way from `accept` on, without being asked for anything (`meshing.py`).
+
+Not here: the history (`history.py`), recovery at start (`recovery.py`), deletion (`store/`), HTTP (`admin/`), what
+follows from a record beside its stamps (`consequences.py`).
 Units: seconds; moments since 1970.
 Invariants: whoever is answered finds his purge in the log after any crash. A caller who leaves changes nothing.
 """
@@ -25,8 +28,10 @@ from banish.clock import Clock
 from banish.edge import dryrun
 from banish.edge.asking import check_reason, checked, digest_of, own_modes, scope
 from banish.edge.config import Purge as Settings
+from banish.edge.consequences import Consequences
 from banish.edge.history import History, read_record, tell
 from banish.edge.issuing import Batch, Identity, Issued, Issuer, Store
+from banish.edge.peers import Alone, Peers
 from banish.edge.progress import FINISHED_AT_ONCE, Progress
 from banish.edge.receipts import (
     Caller,
@@ -40,15 +45,15 @@ from banish.edge.receipts import (
     Stage,
     Wait,
 )
-from banish.edge.recovery import Parts, recover
+from banish.edge.recovery import recover
 from banish.edge.schedules import Schedules
 from banish.edge.undoing import Undoable
 from banish.errors import BanishError, ClientError, LimitExceeded, LogUnwritable, StoreError
 from banish.http.targets import Target as UrlTarget
 from banish.purge.given import TARGETS_MAX, Given
-from banish.purge.records import EVERY_SITE, Record, RecordKind
+from banish.purge.records import EVERY_SITE, Record, RecordKind, read_header, understood
 from banish.purge.stamps import Mode, PurgeTable
-from banish.purge.targets import Target
+from banish.purge.targets import Kind, Target
 from banish.store.log import PurgeLog
 from banish.tables import Accounts, Metric
 
@@ -71,6 +76,11 @@ PURGES_REFUSED = Metric(
     "be, or not allowed).",
     ("reason",),
 )
+RECORDS_UNREAD = Metric(
+    "banish_records_unread_total",
+    "counter",
+    "Records of other edges that could not be read whole, and were applied as everything of their sites.",
+)
 PURGES_REPLAYED = Metric("banish_purges_replayed_total", "counter", "Purges answered again under an idempotency key.")
 
 _REASONS = {503: "log", 413: "size"}
@@ -90,7 +100,8 @@ class Purger:
     """The purge service of one edge. It belongs to the event loop.
 
     `policy_of` gives the caching policy of a URL's target, by which cache keys are made; `rules` is another object when
-    these policies are others. `on_passing` is called with each new value of `passing`.
+    these policies are others. `invalidates_all` says of a site whether other edges are to hear of what its unsafe
+    requests made invalid. `on_passing` is called with each new value of `passing`.
     """
 
     def __init__(
@@ -102,6 +113,7 @@ class Purger:
         store: Store,
         policy_of: Callable[[UrlTarget], CachePolicy],
         rules: Callable[[], object] = lambda: None,
+        invalidates_all: Callable[[str], bool] = lambda site: False,
         settings: Settings,
         clock: Clock,
         accounts: Accounts,
@@ -112,6 +124,8 @@ class Purger:
         self._store = store
         self._settings = settings
         self._clock = clock
+        self._edge = identity.edge
+        self._invalidates_all = invalidates_all
         self._issuer = Issuer(
             table=table,
             log=log,
@@ -119,6 +133,7 @@ class Purger:
             store=store,
             policy_of=policy_of,
             rules=rules,
+            peers=Alone(),
             clock=clock,
             accounts=accounts,
             on_passing=on_passing,
@@ -126,17 +141,37 @@ class Purger:
         self._schedules = Schedules(accounts)
         self._undoable = Undoable(store.release_soft, accounts)
         self._progress = Progress(accounts)
+        self._consequences = Consequences(
+            issuer=self._issuer,
+            log=log,
+            progress=self._progress,
+            schedules=self._schedules,
+            undoable=self._undoable,
+            edge=identity.edge,
+            undo_window_s=settings.undo_window_s,
+            accounts=accounts,
+        )
         self._history = History(log, self._progress, has_swept=self._has_swept)
         self._keyed: dict[tuple[str, str], _Keyed] = {}
         self._undoing: dict[int, Issued] = {}
         self._wake = asyncio.Event()
         self._refused = accounts.tally(PURGES_REFUSED)
+        self._unread = accounts.tally(RECORDS_UNREAD)
         self._replayed = accounts.tally(PURGES_REPLAYED)
 
     @property
     def passing(self) -> bool:
         """Nothing may be answered from what is stored, nor be stored, and purges are refused (rule 12)."""
         return self._issuer.passing
+
+    @property
+    def peers(self) -> Peers:
+        """The other edges."""
+        return self._issuer.peers
+
+    @peers.setter
+    def peers(self, peers: Peers) -> None:
+        self._issuer.peers = peers
 
     # --- start and end
 
@@ -145,9 +180,8 @@ class Purger:
 
         Raises LogDamaged, LogUnwritable, StoreError.
         """
-        parts = Parts(self._issuer, self._progress, self._schedules, self._undoable)
         floor = self._table.floor
-        recover(self._log, floor, parts, clock=self._clock, undo_window_s=self._settings.undo_window_s)
+        recover(self._log, floor, self._issuer, self._consequences, clock=self._clock)
         self._issuer.reserve_first()
         found = {"stamps": len(self._table), "unswept": len(self._progress), "scheduled": len(self._schedules)}
         log.info("purges recovered", index=self._table.index, floor=floor, **found)
@@ -243,7 +277,7 @@ class Purger:
         self._issuer.check_room()
         if asked.at is not None and asked.at > self._clock.now():
             return await self._schedule(asked.at, told)
-        issued = self._issue_purge(batch, told)
+        issued = self._issue(RecordKind.PURGE, batch, **told)
         await _durable(issued)
         return tell(issued.index, issued.record, Stage.APPLIED, widened=batch.widened)
 
@@ -252,30 +286,35 @@ class Purger:
         if due - self._clock.now() > self._settings.retention_s:
             ahead = f"`at` is further ahead than the log goes back ({self._settings.retention_s:g} s)"
             raise ClientError(400, ahead, close=False)
-        issued = self._issuer.issue(RecordKind.SCHEDULE, due=due, **told)
-        self._schedules.add(issued.index, issued.record)
+        issued = self._issue(RecordKind.SCHEDULE, due=due, **told)
         self._wake.set()
         await _durable(issued)
         return tell(issued.index, issued.record, Stage.SCHEDULED)
 
-    def _issue_purge(self, batch: Batch, told: dict[str, Any], *, follows: int = 0) -> Issued:
-        issued = self._issuer.issue(RecordKind.PURGE, batch, follows=follows, **told)
-        self._progress.begin(issued.index, batch.canonical, batch.widened, soft=bool(batch.soft))
-        if batch.soft:
-            now = self._clock.monotonic()
-            until = now if batch.hard else now + self._settings.undo_window_s
-            self._undoable.add(issued.index, until, now)
-        if follows:
-            self._progress.follow(follows, issued.index)
+    def _issue(self, kind: RecordKind, batch: Batch | None = None, **told: Any) -> Issued:
+        """Issue an entry, with all that follows from it."""
+        batch = batch or Batch()
+        issued = self._issuer.issue(kind, batch, **told)
+        self._follow(issued.index, issued.record, batch)
         return issued
 
-    def invalidate(self, targets: Sequence[Target]) -> int:
-        """Make unusable what an unsafe request changed; its apply index. In effect when this returns, and logged
-        without anybody waiting for it (rule 13).
+    def _follow(self, index: int, record: Record, batch: Batch) -> None:
+        moment = self._clock.monotonic()
+        self._consequences.follow(index, record, batch, applied_at=moment, now=moment)
+
+    def invalidate(self, targets: Sequence[Target], *, here_only: bool = False) -> int:
+        """Make unusable what an unsafe request changed; the last apply index of it. In effect when this returns, and
+        logged without anybody waiting for it (rule 13). `here_only`: whatever the sites want, others need not know.
         """
-        if len(targets) > TARGETS_MAX:
-            self.invalidate(targets[:TARGETS_MAX])
-            return self.invalidate(targets[TARGETS_MAX:])
+        index = 0
+        told = [target for target in targets if not here_only and self._invalidates_all(target.site)]
+        kept = targets if not told else [target for target in targets if not self._invalidates_all(target.site)]
+        for some, stays in ((kept, True), (told, False)):
+            for at in range(0, len(some), TARGETS_MAX):
+                index = self._invalidate(some[at : at + TARGETS_MAX], here_only=stays)
+        return index
+
+    def _invalidate(self, targets: Sequence[Target], *, here_only: bool) -> int:
         sites = tuple(dict.fromkeys([target.site for target in targets]))
         try:
             issued = self._issuer.issue(
@@ -284,13 +323,46 @@ class Purger:
                 sites=EVERY_SITE if "" in sites else sites,
                 targets=tuple([_given_of(target) for target in targets]),
                 waited=False,
+                here_only=here_only,
             )
         except LimitExceeded:  # more cache groups than fit into one record
             half = len(targets) // 2
             assert half, "no target is larger than a record"
-            self.invalidate(targets[:half])
-            return self.invalidate(targets[half:])
+            self._invalidate(targets[:half], here_only=here_only)
+            return self._invalidate(targets[half:], here_only=here_only)
         return issued.index
+
+    async def purge_everything_here(self, reason: str) -> None:
+        """Purge everything on all sites, on this edge alone; in effect at once, and durable when this returns, however
+        long that takes.
+        """
+        targets = (Given(Kind.EVERYTHING),)
+        batch = self._issuer.canonical(targets, EVERY_SITE, Mode.HARD)
+        issued = self._issue(RecordKind.PURGE, batch, targets=targets, actor="mesh", reason=reason, here_only=True)
+        with contextlib.suppress(LogUnwritable):
+            await issued.durable
+        await self._log.committed_past(issued.index - 1)
+
+    # --- records of other edges
+
+    async def accept(self, signed: bytes) -> Record:
+        """Put a record of another edge into effect and have it logged. Nothing of it is refused: what cannot be read,
+        or held, is applied wider (rule 7). Calls take effect in the order in which they were made only if each waits
+        for the one before. Raises RecordError if not even the head can be read.
+        """
+        record, why = understood(signed)
+        kind = read_header(signed).kind if why else ""
+        if why:
+            self._unread.add()
+            log.warning("a record is applied as everything of its sites", id=record.position.text, why=why)
+        batch = Batch()
+        if record.kind.purges:
+            batch = await self._issuer.canonical_in_steps(record.targets, record.sites, record.mode)
+        index = self._issuer.accept(signed, record, batch, kind=kind)
+        self._follow(index, record, batch)
+        if record.kind is RecordKind.SCHEDULE:
+            self._wake.set()
+        return record
 
     # --- taking back
 
@@ -306,7 +378,8 @@ class Purger:
             raise ClientError(403, "it is about sites that this token may not purge", close=False)
         self._undoable.expire(self._clock.monotonic())
         undone = self._undoing.get(entry.index)
-        if undone is None and (entry.index in self._undoable or entry.index in self._schedules):
+        ours = record.position.edge == self._edge
+        if undone is None and ours and (entry.index in self._undoable or entry.index in self._schedules):
             self._issuer.check_room()
             undone = self._undoing[entry.index] = self._undo(entry.index, record, caller, reason)
             undone.durable.add_done_callback(lambda _: self._undone(entry.index))
@@ -314,40 +387,32 @@ class Purger:
             await _durable(undone)
         purge = (await self._history.state(id, sites=caller.sites)).purge
         if purge.state not in (Stage.UNDONE, Stage.CANCELLED):
-            raise ClientError(409, self._why_not_undone(purge), close=False)
+            raise ClientError(409, self._why_not_undone(purge, record.position.edge), close=False)
         return purge
 
     def _undo(self, index: int, record: Record, caller: Caller, reason: str) -> Issued:
         """Issue what takes an entry back, and take it back."""
-        scheduled = index in self._schedules
-        issued = self._issuer.issue(
-            RecordKind.CANCEL if scheduled else RecordKind.UNDO,
+        return self._issue(
+            RecordKind.CANCEL if index in self._schedules else RecordKind.UNDO,
             sites=record.sites,
             mode=Mode.SOFT,
             about=record.position.text,
             actor=caller.name,
             source=caller.source,
             reason=reason,
-            follows=index,
         )
-        if scheduled:
-            self._schedules.take(index)
-        else:
-            self._undoable.take(index)
-            self._issuer.take_back(index)
-            self._progress.drop(index)
-        self._progress.follow(index, issued.index)
-        return issued
 
     def _undone(self, index: int) -> None:
         del self._undoing[index]
         self._progress.changed(index)
 
-    def _why_not_undone(self, purge: Purge) -> str:
-        if purge.kind is RecordKind.SCHEDULE:
+    def _why_not_undone(self, purge: Purge, edge: str) -> str:
+        if purge.kind is RecordKind.SCHEDULE and purge.followed_by:
             return f"it was due and carried out: {purge.followed_by} is the purge"
-        if purge.kind is not RecordKind.PURGE:
+        if purge.kind not in (RecordKind.PURGE, RecordKind.SCHEDULE):
             return f"an entry of the kind {purge.kind} cannot be undone"
+        if edge != self._edge:  # its undo has to follow it, on the same way
+            return f"only the edge that issued it can take it back: ask {self.peers.name(edge)}"
         if any((target.mode or purge.mode) is Mode.HARD for target in purge.targets):
             return "a hard purge cannot be undone: what it matched is gone"
         return f"a soft purge can be undone for {self._settings.undo_window_s:g} s, and that is over"
@@ -412,6 +477,7 @@ class Purger:
         finished = self._progress.finish(self._has_swept, now)
         for followed in finished:
             self._log.mark_swept(followed.index, now, msgspec.json.encode(followed.counts))
+        self.peers.swept(self._has_swept)
         if len(finished) == FINISHED_AT_ONCE:
             asyncio.get_running_loop().call_soon(self.swept)
 
@@ -439,6 +505,8 @@ class Purger:
         """Do what is due: end undo windows, carry schedules out."""
         self._undoable.expire(self._clock.monotonic())
         for index, record in self._schedules.due(self._clock.now()):
+            if self._leaves_to_others(index, record):
+                continue
             batch = await self._issuer.canonical_in_steps(record.targets, record.sites, record.mode)
             if self.passing:
                 return  # later, then
@@ -446,26 +514,44 @@ class Purger:
                 self._carry_out(index, record, batch)
             await asyncio.sleep(0)
 
+    def _leaves_to_others(self, index: int, record: Record) -> bool:
+        """Whether another edge is to carry out a schedule first: its issuer, or whoever's id is lower (rule 15)."""
+        assert record.due is not None
+        issuer = record.position.edge
+        if issuer == self._edge:
+            return False
+        ours = record.due + self._settings.at_grace_s * (1 + self.peers.rank(issuer))
+        if ours > self._clock.now():
+            self._schedules.again(index, ours)
+            return True
+        log.warning("a schedule of another edge is carried out here", id=record.position.text, edge=issuer)
+        return False
+
     def _carry_out(self, index: int, record: Record, batch: Batch) -> None:
         """Issue the purge that was scheduled, in the name of who scheduled it."""
-        self._schedules.take(index)
-        told = {
-            "sites": record.sites,
-            "mode": record.mode,
-            "targets": record.targets,
-            "actor": record.actor,
-            "source": record.source,
-            "reason": record.reason,
-            "about": record.position.text,
-        }
-        issued = self._issue_purge(batch, told, follows=index)
+        issued = self._issue(
+            RecordKind.PURGE,
+            batch,
+            sites=record.sites,
+            mode=record.mode,
+            targets=record.targets,
+            actor=record.actor,
+            source=record.source,
+            reason=record.reason,
+            about=record.position.text,
+        )
         issued.durable.add_done_callback(lambda _: self._progress.changed(index))
 
     async def _trim(self) -> None:
-        """Let old entries go: none that the store may still need, no schedule that waits."""
+        """Let old entries go: none that the store may still need, no schedule that waits, and none that the note of
+        what is held does not count.
+        """
+        floor = min(self._store.synced_floor, self._log.committed)
         oldest = self._schedules.oldest()
-        floor = self._store.synced_floor
-        self._log.trim(floor=floor if oldest is None else min(floor, oldest - 1))
+        if oldest is not None:
+            floor = min(floor, oldest - 1)
+        await self.peers.keep_frontier(self._log)
+        self._log.trim(floor=floor)
 
 
 def _given_of(target: Target) -> Given:

@@ -1,10 +1,13 @@
 """Purges for later: which are waiting, and which are due.
 
     schedule record logged ──▶ waiting ──┬─ due by the clock ──▶ an ordinary purge is issued in its name
-                                         └─ cancel record logged ──▶ gone
+                                         └─ cancelled, or carried out by another edge ──▶ gone
 
-Not here: logging and issuing (`purging.py`).
-Source: PURGE rule 15, on one edge: the issuer carries out its own schedules.
+Whoever issued a schedule carries it out; any other holder only some time after it was due (`again`), in case the issuer
+does not.
+
+Not here: logging and issuing (`purging.py`); what comes before the schedule that it is about (`consequences.py`).
+Source: PURGE rule 15.
 Units: moments are seconds since 1970, since people name them; the clock may jump, and then they are due early or
 late by as much.
 """
@@ -26,6 +29,7 @@ class Schedules:
 
     def __init__(self, accounts: Accounts) -> None:
         self._waiting: dict[int, Record] = {}
+        self._indexes: dict[str, int] = {}
         self._due: list[tuple[float, int]] = []  # a heap, those that are gone among them
         accounts.read(SCHEDULES, lambda: [((), len(self._waiting))])
 
@@ -44,11 +48,24 @@ class Schedules:
         """A schedule was logged."""
         assert record.due is not None
         self._waiting[index] = record
-        heapq.heappush(self._due, (record.due, index))
+        self._indexes[record.position.text] = index
+        heapq.heappush(self._due, (record.due if record.due == record.due else 0.0, index))  # what is no number is due
+
+    def find(self, id: str) -> int:  # noqa: A002
+        """The apply index of the schedule of this id, if it waits; else 0."""
+        return self._indexes.get(id, 0)
+
+    def again(self, index: int, due: float) -> None:
+        """A schedule that is due is to be due again then."""
+        self._due = [place for place in self._due if place[1] != index]
+        self._due.append((due, index))
+        heapq.heapify(self._due)
 
     def take(self, index: int) -> Record | None:
         """Take a schedule out; None if it waits no more."""
         record = self._waiting.pop(index, None)
+        if record is not None:
+            self._indexes.pop(record.position.text, None)
         if len(self._due) > 2 * len(self._waiting) + 16:
             self._due = [place for place in self._due if place[1] in self._waiting]
             heapq.heapify(self._due)

@@ -44,6 +44,11 @@ class Site:
         self._rules = [(_glob(rule.path), rule) for rule in config.rules]
         self._merged: dict[tuple[int, ...], CachePolicy] = {(): self._base}
 
+    @property
+    def invalidates_all(self) -> bool:
+        """Whether every edge of the mesh is to forget what an unsafe request here made invalid."""
+        return self.config.invalidation == "mesh"
+
     def policy(self, path: str) -> CachePolicy:
         """The caching policy of a normalised path: the site's, changed by every rule that matches it."""
         if not self._rules:

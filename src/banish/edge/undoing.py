@@ -28,35 +28,43 @@ class Undoable:
 
     def __init__(self, release: Callable[[int], None], accounts: Accounts) -> None:
         self._release = release
-        self._until: dict[int, float] = {}  # oldest first
+        self._until: dict[int, tuple[float, str]] = {}  # oldest first; each with its id
+        self._indexes: dict[str, int] = {}
         self._lost = accounts.tally(PURGES_UNDO_LOST)
         accounts.read(PURGES_UNDOABLE, lambda: [((), len(self._until))])
 
     def __contains__(self, index: object) -> bool:
         return index in self._until
 
-    def add(self, index: int, until: float, now: float) -> None:
+    def add(self, index: int, until: float, now: float, *, id: str) -> None:  # noqa: A002
         """A soft purge can be taken back until then; not at all if that is past."""
         if until <= now:
             self._release(index)
             return
-        self._until[index] = until
+        self._until[index] = until, id
+        self._indexes[id] = index
         if len(self._until) > UNDOABLE_MAX:
             self._lost.add()
             self._let_go(next(iter(self._until)))
 
+    def find(self, id: str) -> int:  # noqa: A002
+        """The apply index of the purge of this id, if it can be taken back; else 0."""
+        return self._indexes.get(id, 0)
+
     def take(self, index: int) -> None:
         """It was taken back."""
-        self._until.pop(index, None)
+        found = self._until.pop(index, None)
+        if found is not None:
+            del self._indexes[found[1]]
 
     def expire(self, now: float) -> None:
         """Release those whose window is over."""
         while self._until:
-            index, until = next(iter(self._until.items()))
+            index, (until, _) = next(iter(self._until.items()))
             if until > now:
                 return
             self._let_go(index)
 
     def _let_go(self, index: int) -> None:
-        del self._until[index]
+        self.take(index)
         self._release(index)

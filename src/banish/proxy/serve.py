@@ -123,6 +123,7 @@ class Edge:
             policy_of=self._policy_of,
             settings=config.purge,
             rules=lambda: self._pipeline.runtimes,
+            invalidates_all=lambda name: (site := self.sites.named(name)) is not None and site.invalidates_all,
             clock=self.clock,
             accounts=self.accounts,
             on_passing=self._pass,
@@ -332,7 +333,7 @@ class Edge:
         in_force = {site.key_name for site in self.sites.all}
         gone = dict.fromkeys([site.name for site in former.sites.all if site.key_name not in in_force])
         if gone:
-            self.purger.invalidate([everything_target(name) for name in gone])
+            self.purger.invalidate([everything_target(name) for name in gone], here_only=True)
 
     def _policy_of(self, target: Target) -> CachePolicy:
         """The caching policy that requests for this target come under: purges by URL are spelt as requests are."""

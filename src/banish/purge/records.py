@@ -4,10 +4,12 @@
     payload = MessagePack array
               version, kind, sites, mode, [edge, epoch, seq], previous    the head: the same in every version
               at, targets, actor, source, reason, key, request, about, due      version 1
+              member, of a join
 
 `previous` is the digest of the record before it in its epoch, signature and all (empty in the first): a run of
 records is proved by its chain and the signature of its last (PURGE rule 8). Records are kept and passed on byte for
-byte, and whoever cannot read one applies everything of its scope in its mode (rule 7).
+byte, and whoever cannot read one applies everything of its scope in its mode (rule 7, `understood`). Fields are only
+ever added behind the last: a reader that does not know them leaves them out.
 
 Not here: keys (handed in); where records are kept (`store/log.py`); what targets mean (`given.py`).
 Units: moments are seconds since the epoch, by the clock of the edge that issued the record.
@@ -25,6 +27,7 @@ from banish.errors import LimitExceeded, RecordError
 from banish.purge.given import Given
 from banish.purge.positions import Position
 from banish.purge.stamps import Mode
+from banish.purge.targets import Kind
 
 RECORD_VERSION = 1
 
@@ -59,6 +62,17 @@ class RecordKind(StrEnum):
     CANCEL = "cancel"
     """The schedule at `about` is off."""
 
+    JOIN = "join"
+    """The edge that `member` tells of belongs to the mesh."""
+
+    FORGET = "forget"
+    """The edge whose id `about` is belongs to it no more, and never again."""
+
+    @property
+    def purges(self) -> bool:
+        """Whether its targets are purged when it takes effect."""
+        return self in (RecordKind.PURGE, RecordKind.INVALIDATION)
+
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
     """One record of this version."""
@@ -89,9 +103,16 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     """A digest of what was asked, to tell another request under the same key."""
 
     about: str = ""
-    """The position, as text, of what it is about (`RecordKind`)."""
+    """The position, as text, of what it is about; of a `forget`, the id of the edge (`RecordKind`)."""
 
     due: float | None = None
+
+
+class Join(Record, frozen=True, array_like=True):
+    """A record that says who belongs."""
+
+    member: bytes = b""
+    """Who, as MessagePack (`mesh/members.py`)."""
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
@@ -107,7 +128,9 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _records = msgspec.msgpack.Decoder(Record)
+_joins = msgspec.msgpack.Decoder(Join)
 _headers = msgspec.msgpack.Decoder(Header)
+_KINDS = frozenset(kind.value for kind in RecordKind)
 
 
 def encode(record: Record, sign: Callable[[bytes], bytes]) -> bytes:
@@ -127,7 +150,25 @@ def decode(data: bytes) -> Record:
     header = read_header(data)
     if header.version != RECORD_VERSION:
         raise RecordError(f"the record is of version {header.version}; known here is {RECORD_VERSION}")
-    return _decoded(_records, data)
+    return _decoded(_joins if header.kind == RecordKind.JOIN else _records, data)
+
+
+def understood(data: bytes) -> tuple[Record, str]:
+    """The record in these bytes as far as it can be read, and why no further ("": it can be, whole).
+
+    What cannot be read whole stands for everything of its sites, in its mode; so does a record of a kind that is not
+    known here (PURGE rule 7). Raises RecordError if not even its head can be read.
+    """
+    try:
+        return decode(data), ""
+    except RecordError as error:
+        header = read_header(data)
+        kind = RecordKind(header.kind) if header.kind in _KINDS else RecordKind.PURGE
+        why = str(error) if header.kind in _KINDS else f"records of the kind {header.kind} are not known here"
+    mode = Mode.SOFT if header.mode == Mode.SOFT else Mode.HARD
+    everything = (Given(Kind.EVERYTHING),)
+    due = 0.0 if kind is RecordKind.SCHEDULE else None
+    return Record(RECORD_VERSION, kind, header.sites, mode, header.position, header.previous, 0.0, everything, due=due), why
 
 
 def read_header(data: bytes) -> Header:

@@ -3,7 +3,7 @@
     entries   one row for each logged record: apply index, who, when, why, how far it is. Narrow, so that
               history is read and marks are set without touching records
     records   apply index → the signed record, byte for byte
-    meta      format, id, reserved, cut, seal
+    meta      format, id, reserved, cut, seal; frontier: what is held of other edges' records, below the cut too
     purges    a view of it all for people: sqlite3 purges.sqlite 'select * from purges'
 
 Everything here blocks and belongs on a thread. A commit has reached the disk when `write` returns: WAL mode with
@@ -22,6 +22,7 @@ translated where they enter.
 
 import contextlib
 import errno
+import math
 import os
 import sqlite3
 import threading
@@ -86,8 +87,19 @@ _ENTRY = (
 )
 
 
-_RARE = frozenset({RecordKind.OPEN, RecordKind.UNDO, RecordKind.SCHEDULE, RecordKind.CANCEL})
+_RARE = frozenset(set(RecordKind) - {RecordKind.PURGE, RecordKind.INVALIDATION})
 """Kinds that have an index. An index of the others would cost a page in each commit and find nearly everything."""
+
+_RUNS = (
+    "SELECT edge, epoch, min(seq), max(seq) FROM (SELECT edge, epoch, seq,"
+    " seq - dense_rank() OVER (PARTITION BY edge, epoch ORDER BY seq) AS run FROM entries)"
+    " GROUP BY edge, epoch, run ORDER BY edge, epoch, run"
+)
+_ISSUED = "SELECT edge, epoch, seq FROM entries WHERE +edge = ? ORDER BY idx DESC"  # the first rows will do
+_RUN = (
+    "SELECT seq, record FROM entries JOIN records USING (idx)"
+    " WHERE edge = ? AND epoch = ? AND seq BETWEEN ? AND ? ORDER BY seq, idx"
+)
 
 _HARMLESS = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 """Failures after which SQLite's own rollback leaves nothing open."""
@@ -119,6 +131,8 @@ class Addition(NamedTuple):
     apply_index: int
     record: bytes
     decoded: Record
+    kind: str = ""
+    """What the record says of its kind, if that is one not known here."""
 
 
 class Swept(NamedTuple):
@@ -139,10 +153,13 @@ class Undone(NamedTuple):
 class Notes(NamedTuple):
     """Rows of `meta`: name → value."""
 
-    values: dict[str, str]
+    values: dict[str, str | bytes]
 
 
 Change = Addition | Swept | Undone | Notes
+
+Stream = tuple[str, str]
+"""(edge id, epoch): records numbered one after the other."""
 
 
 class Query(NamedTuple):
@@ -271,7 +288,7 @@ class Ledger:
     def _apply(self, change: Change) -> None:
         execute = self._connection.execute
         match change:
-            case Addition(index, record, _):
+            case Addition(index, record):
                 execute(_ADD_ENTRY, _row(change))
                 execute(_ADD_RECORD, (index, record))
             case Swept(index, at, counts):
@@ -348,6 +365,11 @@ class Ledger:
             row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if row is None else row[0]
 
+    def kept(self, name: str) -> bytes:
+        """The same of one that is bytes; none if it is not there. Raises LogDamaged."""
+        found: str | bytes | None = self.note(name)
+        return found if isinstance(found, bytes) else b""
+
     def page(self, query: Query) -> tuple[list[Entry], int]:
         """The entries asked for, by apply index, and `cut` as of the same moment. Raises LogDamaged."""
         with self._lock, _translated(reading=True):
@@ -380,6 +402,40 @@ class Ledger:
     def newest(self) -> Entry | None:
         """The entry with the highest apply index. Raises LogDamaged."""
         return self._one(f"{_ENTRY} ORDER BY idx DESC LIMIT 1")
+
+    def last_issued(self, edge: str) -> Position | None:
+        """The newest position of an edge that it has told others of. Raises LogDamaged."""
+        with self._lock, _translated(reading=True):
+            rows = self._connection.execute(_ISSUED, (edge,))
+            return next((found for row in rows if not (found := Position(*row)).here_only), None)
+
+    def runs(self) -> list[tuple[Stream, int, int]]:
+        """What there is of each stream: its runs of numbers without a gap, first and last. Raises LogDamaged."""
+        with self._lock, _translated(reading=True):
+            rows = self._connection.execute(_RUNS).fetchall()
+        return [((edge, epoch), first, last) for edge, epoch, first, last in rows]
+
+    def run(self, stream: Stream, first: int, last: int, bytes_max: int) -> list[bytes]:
+        """The records of one stream from the number `first` on, without a gap, up to `last`: as many as are there and
+        fit into `bytes_max`, one at least. Raises LogDamaged.
+        """
+        found: list[bytes] = []
+        with self._lock, _translated(reading=True), contextlib.closing(self._connection.cursor()) as rows:
+            for seq, record in rows.execute(_RUN, (*stream, first, last)):
+                if seq == first + len(found) - 1:
+                    continue  # two have one number: a fork, and one of them is enough to tell
+                bytes_max -= len(record)
+                if seq != first + len(found) or (bytes_max < 0 and found):
+                    break
+                found.append(record)
+        return found
+
+    def oldest(self, stream: Stream) -> int:
+        """The lowest number of a stream that is there; 0: none is. Raises LogDamaged."""
+        with self._lock, _translated(reading=True):
+            sql = "SELECT min(seq) FROM entries WHERE edge = ? AND epoch = ?"
+            (seq,) = self._connection.execute(sql, stream).fetchone()
+        return seq or 0
 
     def _one(self, sql: str, *values: object) -> Entry | None:
         with self._lock, _translated(reading=True):
@@ -425,10 +481,10 @@ def _row(addition: Addition) -> tuple[object, ...]:
             position.edge,
             position.epoch,
             position.seq,
-            record.kind,
+            addition.kind or record.kind,
             record.mode,
             sites,
-            record.at,
+            record.at if math.isfinite(record.at) else 0.0,
         ),
         *(record.actor, record.source, record.reason, record.key, targets),
     )

@@ -33,7 +33,7 @@ from banish.errors import LogDamaged, LogUnwritable
 from banish.purge.positions import Position
 from banish.purge.records import Record, RecordKind
 from banish.store.ballast import Ballast
-from banish.store.ledger import Addition, Entry, Ledger, Notes, Query, Swept, Undone
+from banish.store.ledger import Addition, Entry, Ledger, Notes, Query, Stream, Swept, Undone
 from banish.store.logwriter import LogWriter, Told, Trim, Waiting, fresh_id, tell_waiter
 from banish.store.witness import WITNESS_NAME, Witness
 from banish.tables import Accounts, Metric, Tally
@@ -80,6 +80,8 @@ class PurgeLog:
     ) -> None:
         """For `open`. Raises LogDamaged."""
         self.path = path
+        self.frontier = ledger.kept("frontier")
+        """What `keep_frontier` kept here last, before the log was opened."""
         self.last = ledger.newest()
         """The newest entry when the log was opened."""
         self.cut = int(ledger.note("cut") or 0)
@@ -92,6 +94,8 @@ class PurgeLog:
         """All entries up to this apply index are on disk."""
         self.id = ledger.note("id") or ""
         """16 random hexadecimal digits. The store must belong to a log of this id."""
+        self.taken = self.committed
+        """The highest apply index of which the entry is on disk or on its way."""
         self.writable = True
         self.on_change: Callable[[bool], None] = lambda writable: None
         """Called on the loop with each new value of `writable`."""
@@ -215,10 +219,10 @@ class PurgeLog:
             tell_waiter(future, LogUnwritable("the purge log cannot be written"))
         return future
 
-    def enqueue(self, index: int, record: bytes, decoded: Record) -> None:
-        """The same for a record that nobody waits for."""
+    def enqueue(self, index: int, record: bytes, decoded: Record, *, kind: str = "") -> None:
+        """The same for a record that nobody waits for. `kind`: what it says of its kind, if that is not known here."""
         self._attach()
-        self._submit(Waiting(Addition(index, record, decoded)))
+        self._submit(Waiting(Addition(index, record, decoded, kind)))
 
     def mark_swept(self, index: int, at: float, counts: bytes) -> None:
         """Note that what an entry matched is gone, and what that was (JSON). Nobody waits for it."""
@@ -234,8 +238,17 @@ class PurgeLog:
             self._lost.add()
             self._writer.hole = True
             return False
+        if isinstance(waiting.change, Addition):
+            self.taken = waiting.change.apply_index
         self._hand_over(waiting)
         return True
+
+    @property
+    def crowded(self) -> bool:
+        """So much waits to be written that what comes from other edges had better wait too: what is issued here has
+        the rest of the room.
+        """
+        return self._waiting_bytes >= self._waiting_bytes_max // 4
 
     def _hand_over(self, waiting: Waiting) -> None:
         with self._weighing:
@@ -256,6 +269,12 @@ class PurgeLog:
             await future
             self.reserved = max(self.reserved, upto)
 
+    def keep_frontier(self, frontier: bytes) -> asyncio.Future[None]:
+        """Keep this for the next start, behind all that was appended before. The future ends as that of `append`."""
+        future = self._attach().create_future()
+        self._hand_over(Waiting(Notes({"frontier": frontier}), future))
+        return future
+
     def record_seal(self, seal: str, *, renew: bool) -> None:
         """Keep `seal` here; `renew`: under a new id, so that the store is emptied. Blocks; LogUnwritable."""
         self.id, self.seal = fresh_id() if renew else self.id, seal
@@ -263,7 +282,7 @@ class PurgeLog:
 
     def _note(self, values: dict[str, str]) -> None:
         future: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._hand_over(Waiting(Notes(values), future))
+        self._hand_over(Waiting(Notes({**values}), future))
         future.result()
         self.id = values.get("id", self.id)
 
@@ -347,6 +366,10 @@ class PurgeLog:
         """The entry of a position. Raises LogDamaged."""
         return await self._on_reader(lambda tables: tables.at_position(position))
 
+    def find_now(self, position: Position) -> Entry | None:
+        """The same, for the start. Blocks."""
+        return self._ledger.at_position(position)
+
     async def find_key(self, key: str, actor: str | None = None) -> Entry | None:
         """The newest entry with this idempotency key, of this actor unless that is None. Raises LogDamaged."""
         return await self._on_reader(lambda tables: tables.with_key(key, actor))
@@ -361,6 +384,24 @@ class PurgeLog:
         finally:
             if tables is not self._ledger:
                 tables.close()
+
+    def last_issued(self, edge: str) -> Position | None:
+        """The last that this edge has told others of. Blocks, at start. Raises LogDamaged."""
+        return self._ledger.last_issued(edge)
+
+    def runs(self) -> list[tuple[Stream, int, int]]:
+        """What there is of each stream, as runs without a gap. Blocks, at start. Raises LogDamaged."""
+        return self._ledger.runs()
+
+    async def run(self, stream: Stream, first: int, last: int, bytes_max: int) -> list[bytes]:
+        """Durable records of one stream, from the number `first` on, in order and without a gap: up to `last`, as many
+        as fit into `bytes_max`, one at least. Raises LogDamaged.
+        """
+        return await self._on_reader(lambda tables: tables.run(stream, first, last, bytes_max))
+
+    async def oldest(self, stream: Stream) -> int:
+        """The lowest number of a stream that the log still has; 0: it has none. Raises LogDamaged."""
+        return await self._on_reader(lambda tables: tables.oldest(stream))
 
     async def committed_past(self, index: int) -> None:
         """Wait until an entry above `index` is durable."""

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from banish.caching.policy import DEFAULT_POLICY, CachePolicy
 from banish.edge.config import Purge as Settings
 from banish.edge.purging import Purger
@@ -28,6 +30,17 @@ BOB = Caller("bob", "192.0.2.2")
 SHOPKEEPER = Caller("shopkeeper", "192.0.2.3", ("shop",))
 
 UNDO_WINDOW_S = 60.0
+
+
+_KNOWN: dict[Path, tuple[str, Ed25519PrivateKey]] = {}
+
+
+def _identity_at(path: Path | None) -> Identity:
+    """An edge: the same one for the same log, whatever else is there."""
+    found = Identity.open(None)
+    if path is None:
+        return found
+    return Identity(None, *_KNOWN.setdefault(path, (found.edge, found._key)), -1)
 
 
 class FakeStore:
@@ -99,7 +112,7 @@ class Service:
         self.store = store or FakeStore()
         self.accounts = Accounts()
         self.log: PurgeLog = open_log(path, clock=self.clock, **log)
-        self.identity = Identity.open(None)
+        self.identity = _identity_at(path)
         self.identity.seal(self.log)
         self.table = PurgeTable() if table is None else table
         start = max(self.log.reserved, self.store.reserved)

@@ -55,7 +55,7 @@ def test_undo_windows_end_in_order() -> None:
     released: list[int] = []
     undoable = Undoable(released.append, accounts)
     for index, until in ((1, 10.0), (2, 20.0), (3, 30.0), (4, 5.0)):
-        undoable.add(index, until, now=5.0)
+        undoable.add(index, until, now=5.0, id=str(index))
     assert released == [4], "its window is over already"
     undoable.take(2)
     undoable.expire(29.0)
@@ -69,5 +69,5 @@ def test_past_the_bound_the_oldest_can_be_undone_no_more(monkeypatch: pytest.Mon
     released: list[int] = []
     undoable = Undoable(released.append, accounts)
     for index in (1, 2, 3):
-        undoable.add(index, 10.0, now=0.0)
+        undoable.add(index, 10.0, now=0.0, id=str(index))
     assert (released, figure(accounts, PURGES_UNDO_LOST.name)) == ([1], 1)
