@@ -150,7 +150,9 @@ def decode(data: bytes) -> Record:
     header = read_header(data)
     if header.version != RECORD_VERSION:
         raise RecordError(f"the record is of version {header.version}; known here is {RECORD_VERSION}")
-    return _decoded(_joins if header.kind == RecordKind.JOIN else _records, data)
+    if header.kind == RecordKind.JOIN:
+        return _decoded(_joins, data)
+    return _decoded(_records, data)
 
 
 def understood(data: bytes) -> tuple[Record, str]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,7 @@ class Service:
         table: PurgeTable | None = None,
         policy: CachePolicy = DEFAULT_POLICY,
         settings: Settings | None = None,
+        invalidates_all: Callable[[str], bool] = lambda site: False,
         **log: Any,
     ) -> None:
         self.clock = clock or FakeClock()
@@ -127,6 +128,7 @@ class Service:
             store=self.store,
             policy_of=self._policy_of,
             rules=lambda: self.policy,
+            invalidates_all=invalidates_all,
             settings=settings or Settings(undo_window_s=UNDO_WINDOW_S),
             clock=self.clock,
             accounts=self.accounts,

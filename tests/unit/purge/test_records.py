@@ -10,6 +10,7 @@ from banish.purge.records import (
     EVERY_SITE,
     RECORD_BYTES_MAX,
     Header,
+    Join,
     Record,
     RecordKind,
     chain_holds,
@@ -19,6 +20,7 @@ from banish.purge.records import (
     read_header,
     read_scope,
     signature_holds,
+    understood,
 )
 from banish.purge.stamps import Mode
 from banish.purge.targets import Kind
@@ -127,6 +129,32 @@ def test_one_purge_is_one_record_of_bounded_size() -> None:
     assert (refused.value.status, refused.value.limit) == (413, "purge.record_limit")
     with pytest.raises(RecordError):
         decode(bytes(RECORD_BYTES_MAX + 1))
+
+
+def test_what_is_not_known_here_is_understood_as_everything_of_its_sites() -> None:
+    whole = encode(record(), KEY.sign)
+    assert understood(whole) == (decode(whole), "")
+    for fields, kind, sites, mode in (
+        ((1, "expire", ["shop"], "soft"), RecordKind.PURGE, ("shop",), Mode.SOFT),
+        ((1, "purge", [], "unheard-of"), RecordKind.PURGE, (), Mode.HARD),
+        ((2, "invalidation", ["shop"], "hard"), RecordKind.INVALIDATION, ("shop",), Mode.HARD),
+        ((2, "open", [], "hard"), RecordKind.OPEN, (), Mode.HARD),
+    ):
+        data = msgspec.msgpack.encode((*fields, ["0" * 16, "1-00000000", 7], b"")) + bytes(64)
+        found, why = understood(data)
+        assert (found.kind, found.sites, found.mode) == (kind, sites, mode)
+        assert found.targets == (Given(Kind.EVERYTHING),)
+        assert found.position.seq == 7
+        assert why
+    with pytest.raises(RecordError):
+        understood(b"x" * 100)
+
+
+def test_a_join_says_who_and_a_reader_that_does_not_know_what_comes_last_reads_the_rest() -> None:
+    joining = Join(*msgspec.structs.astuple(record(kind=RecordKind.JOIN)), member=b"who")
+    data = encode(joining, KEY.sign)
+    assert decode(data) == joining
+    assert msgspec.msgpack.decode(data[:-64], type=Record) == record(kind=RecordKind.JOIN)
 
 
 def test_the_chain_of_an_epoch_holds() -> None:

@@ -196,6 +196,62 @@ class TestMending:
         assert not (tmp_path / "none").exists()
 
 
+class TestStreams:
+    """Records of one edge and epoch, numbered one after the other, whatever else is logged between them."""
+
+    def ledger(self, path: Path) -> Ledger:
+        ledger = Ledger.open(path)
+        issuers = [Issuer(edge=edge) for edge in ("aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb")]
+        records = [issuers[at % 2].record(tags("x" * 100)) for at in range(12)]
+        missing = {4, 9}
+        ledger.write([Addition(at + 1, *record) for at, record in enumerate(records) if at not in missing])
+        return ledger
+
+    def test_their_runs_without_a_gap_are_told(self, path: Path) -> None:
+        ledger = self.ledger(path)
+        a, b = ("aaaaaaaaaaaaaaaa", EPOCH), ("bbbbbbbbbbbbbbbb", EPOCH)
+        assert ledger.runs() == [(a, 1, 2), (a, 4, 6), (b, 1, 4), (b, 6, 6)]
+        ledger.trim(upto=6, older_than=1e9, bytes_max=0)
+        assert ledger.runs() == [(a, 4, 6), (b, 4, 4), (b, 6, 6)]
+        assert [ledger.oldest(stream) for stream in (a, b, ("c", EPOCH))] == [4, 4, 0]
+        ledger.close()
+
+    def test_a_run_ends_at_a_gap_at_its_end_or_when_it_is_large_enough(self, path: Path) -> None:
+        ledger = self.ledger(path)
+        stream = ("aaaaaaaaaaaaaaaa", EPOCH)
+        numbers = [
+            [decode(data).position.seq for data in ledger.run(stream, *asked)]
+            for asked in ((1, 9, 10**6), (3, 9, 10**6), (4, 9, 10**6), (4, 5, 10**6), (4, 9, 1), (7, 9, 1))
+        ]
+        assert numbers == [[1, 2], [], [4, 5, 6], [4, 5], [4], []]
+        assert chain_holds(ledger.run(stream, 4, 9, 10**6))
+        ledger.close()
+
+    def test_of_two_records_with_one_number_one_is_told(self, path: Path) -> None:
+        ledger = Ledger.open(path)
+        first, forked = Issuer(), Issuer()
+        ledger.write([Addition(1, *first.record()), Addition(2, *forked.record(tags("b"))), Addition(3, *first.record())])
+        assert ledger.runs() == [((EDGE, EPOCH), 1, 2)]
+        assert ledger.run((EDGE, EPOCH), 1, 2, 10**6) == first.issued
+        ledger.close()
+
+    def test_the_last_that_an_edge_told_others_is_found(self, path: Path) -> None:
+        ledger = Ledger.open(path)
+        assert ledger.last_issued(EDGE) is None
+        told, kept, another = Issuer(), Issuer(epoch="0-89abcdef"), Issuer(edge="f" * 16)
+        records = [told.record(), told.record(), kept.record(), another.record()]
+        ledger.write([Addition(at + 1, *record) for at, record in enumerate(records)])
+        assert ledger.last_issued(EDGE) == Position(EDGE, EPOCH, 2)
+        ledger.close()
+
+    def test_bytes_are_kept_as_they_are(self, path: Path) -> None:
+        ledger = Ledger.open(path)
+        assert ledger.kept("frontier") == b""
+        ledger.write([Notes({"frontier": b"\x00\xff"})])
+        assert ledger.kept("frontier") == b"\x00\xff"
+        ledger.close()
+
+
 class TestFormats:
     """Every format that was ever written stays readable."""
 
