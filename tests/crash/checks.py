@@ -44,7 +44,9 @@ class History:
         if not all(self.cut < entry.index <= self.reserved for entry in self.entries):
             yield f"entries beyond what is reserved ({self.reserved}) or below the cut ({self.cut})"
         last: Position | None = None
-        in_epochs = sorted(self.entries, key=lambda entry: entry.position.here_only)  # what others are told, then the rest
+        in_epochs = sorted(
+            self.entries, key=lambda entry: entry.position.here_only
+        )  # what others are told, then the rest
         for epoch, group in groupby(in_epochs, key=lambda entry: entry.position.epoch):
             entries = list(group)
             if not chain_holds([entry.record for entry in entries]):

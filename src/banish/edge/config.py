@@ -288,10 +288,6 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     """Who forgets what a successful POST, PUT, PATCH or DELETE has changed (RFC 9111 section 4.4): the edge that
     passed it on, or all of the mesh.
     """
-    on_partition: Literal["serve", "revalidate", "bypass"] = "serve"
-    """What becomes of stored responses while this edge may be missing purges, having not heard a member for longer
-    than `mesh.lease_s`: answered as ever, only once the origin has confirmed them, or not at all.
-    """
     refill_concurrency: Annotated[int, Meta(ge=0)] = 0
     """Fetches at once of what a purge has removed; others wait, hottest first. 0: no bound, except after a
     purge of everything, when it is 64.

@@ -48,7 +48,7 @@ from banish.edge.receipts import (
 from banish.edge.recovery import recover
 from banish.edge.schedules import Schedules
 from banish.edge.undoing import Undoable
-from banish.errors import BanishError, ClientError, LimitExceeded, LogUnwritable, StoreError
+from banish.errors import BanishError, ClientError, LimitExceeded, LogUnwritable, RecordError, StoreError
 from banish.http.targets import Target as UrlTarget
 from banish.purge.given import TARGETS_MAX, Given
 from banish.purge.records import EVERY_SITE, Record, RecordKind, read_header, understood
@@ -348,9 +348,11 @@ class Purger:
     async def accept(self, signed: bytes) -> Record:
         """Put a record of another edge into effect and have it logged. Nothing of it is refused: what cannot be read,
         or held, is applied wider (rule 7). Calls take effect in the order in which they were made only if each waits
-        for the one before. Raises RecordError if not even the head can be read.
+        for the one before. Raises RecordError if not even the head can be read, or claims what no other edge may have.
         """
         record, why = understood(signed)
+        if record.position.here_only:
+            raise RecordError(f"{record.position} is a position that never leaves its edge")
         kind = read_header(signed).kind if why else ""
         if why:
             self._unread.add()

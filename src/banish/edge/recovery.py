@@ -50,7 +50,9 @@ def _to_wait(purge_log: PurgeLog, floor: int) -> Iterable[Entry]:
             done = bool(entry.undone_by)
         else:
             other = _named(purge_log, read_record(entry).about)
-            done = other is not None and (other.index <= floor if entry.kind is RecordKind.UNDO else other.undone_by > 0)
+            done = other is not None and (
+                other.index <= floor if entry.kind is RecordKind.UNDO else other.undone_by > 0
+            )
         if not done:
             yield entry
 

@@ -4,8 +4,8 @@
     └─ edge id       └─ epoch   └─ sequence number
 
 Every start of an edge opens a new epoch (a count and something random), so that a restored disk cannot give out a
-number twice (PURGE rule 1). What happens on one edge alone (an invalidation that its site keeps to itself) must leave no
-gap in what the others number and count: it has an epoch of its own, with the count 0, that never leaves the edge.
+number twice (PURGE rule 1). What happens on one edge alone (an invalidation that its site keeps to itself) must leave
+no gap in what the others count: it has an epoch of its own, with the count 0, that never leaves the edge.
 
 Not here: the apply index, which counts purges on one edge in the order they took effect there (`stamps.py`).
 Invariant: `parse_position(position.text) == position`.

@@ -170,7 +170,9 @@ def understood(data: bytes) -> tuple[Record, str]:
     mode = Mode.SOFT if header.mode == Mode.SOFT else Mode.HARD
     everything = (Given(Kind.EVERYTHING),)
     due = 0.0 if kind is RecordKind.SCHEDULE else None
-    return Record(RECORD_VERSION, kind, header.sites, mode, header.position, header.previous, 0.0, everything, due=due), why
+    return Record(
+        RECORD_VERSION, kind, header.sites, mode, header.position, header.previous, 0.0, everything, due=due
+    ), why
 
 
 def read_header(data: bytes) -> Header:

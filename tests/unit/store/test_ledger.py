@@ -230,7 +230,9 @@ class TestStreams:
     def test_of_two_records_with_one_number_one_is_told(self, path: Path) -> None:
         ledger = Ledger.open(path)
         first, forked = Issuer(), Issuer()
-        ledger.write([Addition(1, *first.record()), Addition(2, *forked.record(tags("b"))), Addition(3, *first.record())])
+        ledger.write(
+            [Addition(1, *first.record()), Addition(2, *forked.record(tags("b"))), Addition(3, *first.record())]
+        )
         assert ledger.runs() == [((EDGE, EPOCH), 1, 2)]
         assert ledger.run((EDGE, EPOCH), 1, 2, 10**6) == first.issued
         ledger.close()
