@@ -151,7 +151,7 @@ def test_what_is_not_known_here_is_understood_as_everything_of_its_sites() -> No
 
 
 def test_a_join_says_who_and_a_reader_that_does_not_know_what_comes_last_reads_the_rest() -> None:
-    joining = Join(*msgspec.structs.astuple(record(kind=RecordKind.JOIN)), member=b"who")
+    joining = Join(**{**msgspec.structs.asdict(record(kind=RecordKind.JOIN)), "member": b"who"})
     data = encode(joining, KEY.sign)
     assert decode(data) == joining
     assert msgspec.msgpack.decode(data[:-64], type=Record) == record(kind=RecordKind.JOIN)
