@@ -24,10 +24,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 from banish.store.logwriter import WAL_BYTES
 from banish.testing.origin import ScriptedOrigin
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[1]
 WAIT_S = 20.0
@@ -95,20 +97,34 @@ class OriginThread:
 
 
 @contextlib.contextmanager
-def origin_thread() -> Iterator[OriginThread]:
-    """A scripted origin at work until the block ends."""
+def loop_thread() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop at work on a thread, until the block ends."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    script = ScriptedOrigin()
     try:
-        asyncio.run_coroutine_threadsafe(script.__aenter__(), loop).result(WAIT_S)
-        yield OriginThread(loop, script)
+        yield loop
     finally:
-        asyncio.run_coroutine_threadsafe(script.__aexit__(None, None, None), loop).result(WAIT_S)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(WAIT_S)
         loop.close()
+
+
+@contextlib.contextmanager
+def on_loop(loop: asyncio.AbstractEventLoop, entered: "contextlib.AbstractAsyncContextManager[T]") -> Iterator[T]:
+    """Enter something on the loop of another thread, until the block ends."""
+    found = asyncio.run_coroutine_threadsafe(entered.__aenter__(), loop).result(WAIT_S)
+    try:
+        yield found
+    finally:
+        asyncio.run_coroutine_threadsafe(entered.__aexit__(None, None, None), loop).result(WAIT_S)
+
+
+@contextlib.contextmanager
+def origin_thread() -> Iterator[OriginThread]:
+    """A scripted origin at work until the block ends."""
+    with loop_thread() as loop, on_loop(loop, ScriptedOrigin()) as script:
+        yield OriginThread(loop, script)
 
 
 class Lines:
