@@ -269,17 +269,23 @@ def spawn(
 
 
 @contextlib.contextmanager
-def edge_process(data: Path, *flags: str, port: int | None = None) -> Iterator[EdgeProcess]:
+def edge_process(
+    data: Path,
+    *flags: str,
+    port: int | None = None,
+    admin_port: int | None = None,
+    module: str = "banish.cli.main",
+) -> Iterator[EdgeProcess]:
     """An edge that serves, until the block ends; its files are under `data`.
 
-    `port` is where its configuration has it listen; without it, it is told to listen somewhere.
+    `port` is where its configuration has it listen; without it, it is told to listen somewhere. `module` is run.
     """
-    admin_port = free_port()
+    admin_port = admin_port or free_port()
     where = ["--admin", f"127.0.0.1:{admin_port}", "--data", str(data)]
     if port is None:
         port = free_port()
         where += ["--listen", f"127.0.0.1:{port}"]
-    process = spawn("serve", *where, *flags)
+    process = spawn("serve", *where, *flags, module=module)
     edge = EdgeProcess(process, port, admin_port)
     try:
         edge.err.wait_for("curl -i ")  # the last line of what it says once it takes connections
