@@ -104,7 +104,7 @@ def _rss_mib(mesh: Mesh) -> dict[str, float]:
 
 
 def _growth_mib(found: dict[str, Any]) -> float:
-    rss = found["rss_mib"]
+    rss: dict[str, dict[str, float]] = found["rss_mib"]
     return max(rss["end"][name] - rss["middle"][name] for name in rss["end"])
 
 
