@@ -22,7 +22,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,6 +103,8 @@ class Wiring:
     """None: in the clear, on this machine alone."""
     listen: tuple[str, ...] = ()
     """Where to listen, if not as the endpoints say: every address of the machine, those of loopback excepted."""
+    reach: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of members → where this edge reaches them, if not where they say: another side of a NAT, a private way."""
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.me.edge):
@@ -129,7 +131,7 @@ class Wiring:
     def dialled(self, member: Member) -> list[str]:
         """Where a member can be dialled."""
         found = []
-        for text in member.endpoints[:ENDPOINTS_MAX]:
+        for text in self.reach.get(member.name, member.endpoints)[:ENDPOINTS_MAX]:
             with contextlib.suppress(ConfigError):
                 if not self._fault(endpoint := parse_endpoint(text)):
                     found.append(endpoint.text)

@@ -22,7 +22,7 @@ import contextlib
 import functools
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
@@ -102,14 +102,18 @@ class ZenohTransport:
         topology: Topology = Topology.MESH,
         credentials: Credentials | None = None,
         listen: Sequence[str] = (),
+        reach: Mapping[str, tuple[str, ...]] | None = None,
         accounts: Accounts | None = None,
     ) -> None:
-        """`listen`: where, if not as the endpoints of `me` say (`Wiring.listen`). Raises ConfigError."""
+        """`listen`: where, if not as the endpoints of `me` say; `reach`: the same of others (`Wiring`). Raises
+        ConfigError.
+        """
         self._me = me
         self._topology = topology
         self._credentials = credentials
         self._listen = tuple(listen)
-        self._wiring = Wiring(me, (), Topology.MESH, credentials, self._listen)
+        self._reach = dict(reach or {})
+        self._wiring = Wiring(me, (), Topology.MESH, credentials, self._listen, self._reach)
         self._opening: Opening | None = None
         self._openings = 0
         self._recent: OrderedDict[int, None] = OrderedDict()
@@ -194,7 +198,7 @@ class ZenohTransport:
     def _wire(self, members: Sequence[Member]) -> Wiring:
         """How this edge is linked with these. Raises ConfigError."""
         me = next((one for one in members if one.edge == self._me.edge), self._me)
-        wiring = Wiring(me, tuple(members), self._topology, self._credentials, self._listen)
+        wiring = Wiring(me, tuple(members), self._topology, self._credentials, self._listen, self._reach)
         if self._credentials is not None:
             self._valid_until = self._credentials.check(me, time.time())
         return wiring
