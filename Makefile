@@ -11,8 +11,9 @@ SOAK_S ?= 300
 MODEL_STEPS ?= 1000000
 RACE_S ?= 300
 CRASHES ?= 300
+TIER_RACES ?= 100000
 
-.PHONY: help setup demo test soak model crash check format lint types imports docs docs-check conformance scoreboard bench \
+.PHONY: help setup demo test soak model crash tier-race check format lint types imports docs docs-check conformance scoreboard bench \
 	bench-purge lock clean
 
 help: ## List the targets
@@ -37,6 +38,9 @@ model: $(INSTALLED) ## Any steps of an edge in any order against a short model o
 
 crash: $(INSTALLED) ## Kill a real edge under load, cut its power, restore old files, break its disk (CRASHES=300)
 	$(BIN)/python -m tests.crash.run --crashes $(CRASHES)
+
+tier-race: $(INSTALLED) ## Purges, and refills from parents that have not heard of them, in any order (TIER_RACES=100000)
+	$(BIN)/python -m tests.tierrace.run --races $(TIER_RACES)
 
 check: lint types imports docs-check test ## All that must hold before a change is merged
 

@@ -30,6 +30,7 @@ from banish.purge.positions import Position
 from banish.purge.records import SIGNATURE_BYTES
 from banish.purge.targets import Target
 from banish.store.bodies import BodyReader
+from banish.testing.clock import FakeClock
 from tests.byhand import ByHand
 
 
@@ -55,7 +56,7 @@ class FakeTier:
         self.catching_up: Callable[[Marks], Awaitable[None]] | None = None
         """What becomes of a catch-up instead of taking it all at once."""
         self._mesh = mesh
-        self._issued = 0
+        self.issued = 0
 
     # --- what edges ask
 
@@ -74,7 +75,8 @@ class FakeTier:
 
     def unconfirmed(self, edge: str) -> Marks:
         known = self.confirmed.get(edge, {})
-        return {stream: mark for stream, mark in self.held.marks.items() if mark > known.get(stream, 0)}
+        highest = {stream: self.held.highest(stream) for stream in self.held.marks}
+        return {stream: seq for stream, seq in highest.items() if seq > known.get(stream, 0)}
 
     def covers(self, marks: Marks) -> bool:
         return self.held.covers(marks)
@@ -95,8 +97,8 @@ class FakeTier:
 
     def issue(self, hard: Sequence[Target], soft: Sequence[Target]) -> Position:
         """A purge that is accepted here."""
-        self._issued += 1
-        position = Position(self.edge, self.epoch, self._issued)
+        self.issued += 1
+        position = Position(self.edge, self.epoch, self.issued)
         self._mesh.log[position] = (tuple(hard), tuple(soft))
         self.take(position)
         return position
@@ -147,7 +149,9 @@ class FakeMesh:
                 tier.confirm(other)
 
 
-def edge_of(mesh: FakeMesh, name: str, *, parents: Sequence[str] = (), clock: Any = None, **site: Any) -> ByHand:
+def edge_of(
+    mesh: FakeMesh, name: str, *, parents: Sequence[str] = (), clock: FakeClock | None = None, **site: Any
+) -> ByHand:
     """An edge that belongs to the mesh, under that name, which is also its node's. Parents are yet to be `join`ed."""
     told = tuple([Parent(url=f"http://{parent}.example") for parent in parents])
     edge = ByHand(

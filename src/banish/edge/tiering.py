@@ -99,8 +99,8 @@ class Tier(Protocol):
         ...
 
     def unconfirmed(self, edge: str) -> Marks:
-        """What is in effect here and that edge has not confirmed in its present epoch. Of one that was never heard:
-        everything."""
+        """What is in effect here, above gaps too, and that edge has not confirmed in its present epoch. Of one that was
+        never heard: everything."""
         ...
 
     def covers(self, marks: Marks) -> bool:
