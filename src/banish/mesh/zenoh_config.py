@@ -1,10 +1,13 @@
 """What zenoh is told: whom to dial, whom to let in, for what.
 
-    topology   an edge of it    sessions                                dials
-    mesh       every edge       1, mode peer                            members with a lower id, and all if it does
-                                                                        not listen itself
-    relay      a relay          1, mode router                          relays with a lower id
-               any other        2, mode client, each to another relay   its relay, and the others if that one fails
+    topology   an edge    sessions                                dials
+    mesh       every one  1, mode peer                            members with a lower id; all, if it does not listen
+    relay      a relay    1, mode router                          nobody
+               every one  1 for each relay but itself, mode client   that relay
+
+A relay passes on what its clients publish, to its clients, and to nobody else: relays are no clients of each other's
+routers, so a message cannot go in circles, and it comes by every relay once. Whatever one relay loses comes by another
+(docs/adr/0014).
 
 Keys are made of edge ids, and links are admitted by the common name of the neighbour's certificate, which is the id:
 
@@ -14,11 +17,13 @@ Keys are made of edge ids, and links are admitted by the common name of the neig
     sync/E/log    what E is asked      queries by any member
     sync/E/counts
 
+An edge that was forgotten may say one thing, its digest, and hear one, the acks to it: so it learns what has become of
+it (PURGE rule 25), and nothing else.
+
 Not here: sessions (`zenoh_sessions.py`), certificates (`authority.py`). The figures were measured with zenoh 1.10.2.
 """
 
 import contextlib
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,17 +38,20 @@ from banish.mesh.endpoints import ENDPOINTS_MAX, Endpoint, bind, parse_endpoint
 from banish.mesh.members import Member
 from banish.mesh.messages import MESSAGE_BYTES_MAX
 
-RELAYS_MAX = 8
-"""Relays of one mesh. More of them can send a message in circles while their views of it differ (measured)."""
-
-CLIENT_SESSIONS = 2
-"""Of an edge that is no relay: what one relay loses when it stops comes by the other."""
+RELAYS_MAX = 4
+"""Relays of one mesh: every message comes by each of them."""
 
 PART_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
 """Of one message on the wire: ours, and room for a header. zenoh's default of 1 GiB is a hole in memory."""
 
+FORGOTTEN_MAX = 256
+"""Edges that were forgotten, and are let in to be told so."""
+
 SESSIONS_MAX = 5000
 """Links of one edge."""
+
+DIAL_MS = 1000
+"""How long a client tries at once to reach its relay. The others come back from an opening at once, and dial behind."""
 
 LEASE_MS = 5000
 """A link over which nothing comes is closed: four keep-alives in it."""
@@ -68,7 +76,7 @@ class Topology(StrEnum):
     MESH = "mesh"
     """Each with each: up to about fifty."""
     RELAY = "relay"
-    """Through two to eight of them, which are linked each with each: hundreds."""
+    """Each with two to four of them, which pass on what it says: hundreds."""
 
 
 class Credentials(NamedTuple):
@@ -105,6 +113,8 @@ class Wiring:
     """Where to listen, if not as the endpoints say: every address of the machine, those of loopback excepted."""
     reach: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names of members → where this edge reaches them, if not where they say: another side of a NAT, a private way."""
+    forgotten: tuple[str, ...] = ()
+    """Ids of edges that belong no more."""
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.me.edge):
@@ -159,78 +169,98 @@ class Wiring:
         """All other members, by id."""
         return tuple(member for member in self.everybody if member.edge != self.me.edge)
 
-    @property
-    def linkable(self) -> tuple[Member, ...]:
-        """Those with whom there may be a link: all, or relays and, for a relay, those that it serves."""
-        if self.topology is Topology.MESH or self.me in self.relays:
-            return self.others
-        return self.relays
-
-    def sessions(self, zids: Iterable[str]) -> list[dict[str, Any]]:
-        """The configuration of each session to be opened: paths and values. Each takes one of `zids`."""
-        return [{"id": zid, **how, **self._common()} for zid, how in zip(zids, self._linked(), strict=False)]
-
-    def _linked(self) -> list[dict[str, Any]]:
-        """Mode, and whom to listen to and dial, of each session."""
+    def sessions(self) -> list["Session"]:
+        """What is to be opened."""
         if self.topology is Topology.MESH:
-            dialled = [one for one in self.others if one.edge < self.me.edge or not self.me.endpoints]
-            return [self._session("peer", dialled)]
-        if self.me in self.relays:
-            return [self._session("router", [one for one in self.relays if one.edge < self.me.edge])]
-        near = sorted(self.relays, key=lambda relay: _distance(self.me.edge, relay.edge))
-        turns = range(min(CLIENT_SESSIONS, len(near)))
-        return [self._session("client", near[turn:] + near[:turn]) for turn in turns]
+            dialled = tuple(one for one in self.others if one.edge < self.me.edge or not self.me.endpoints)
+            return [Session(self, "peer", dialled, self.others)]
+        routing = [Session(self, "router", (), self.others)] if self.me in self.relays else []
+        return [*routing, *(Session(self, "client", (one,), (one,)) for one in self.relays if one != self.me)]
 
-    def _session(self, mode: str, dial: Iterable[Member]) -> dict[str, Any]:
-        return {
-            "mode": mode,
-            "listen/endpoints": [] if mode == "client" else self._listening(),
-            "connect/endpoints": [text for member in dial for text in self.dialled(member)],
-        }
-
-    def _listening(self) -> list[str]:
+    @property
+    def listening(self) -> tuple[str, ...]:
+        """Where this edge listens, if it does."""
         if self.listen:
-            return list(self.listen)
-        return list(dict.fromkeys(bind(parse_endpoint(text)).text for text in self.me.endpoints))
+            return self.listen
+        return tuple(dict.fromkeys(bind(parse_endpoint(text)).text for text in self.me.endpoints))
 
-    def _common(self) -> dict[str, Any]:
-        large = len(self.everybody) > LARGE and self.topology is Topology.MESH
-        told: dict[str, Any] = {
-            "connect/timeout_ms": -1,
-            "connect/exit_on_failure": False,
-            "connect/retry": {"period_init_ms": 300, "period_max_ms": 4000, "period_increase_factor": 2},
-            "scouting/multicast/enabled": False,
-            "scouting/gossip/enabled": self.me in self.relays,
-            "routing/interests/timeout": 60_000,
-            "adminspace/enabled": False,
-            "timestamping/enabled": False,
-            "transport/shared_memory/enabled": False,
-            "transport/unicast/max_sessions": SESSIONS_MAX,
-            "transport/unicast/accept_pending": 1000,
-            "transport/unicast/open_timeout": 4000,
-            "transport/unicast/accept_timeout": 4000,
-            "transport/unicast/compression/enabled": False,
-            "transport/link/protocols": ["tcp" if self.credentials is None else "tls"],
-            "transport/link/tx/lease": LEASE_LARGE_MS if large else LEASE_MS,
-            "transport/link/tx/keep_alive": 4,
-            "transport/link/tx/queue/size/real_time": 16,
-            "transport/link/tx/queue/congestion_control/drop/wait_before_drop": WAIT_BEFORE_DROP_US,
-            "transport/link/tx/queue/congestion_control/block/wait_before_close": WAIT_BEFORE_CLOSE_US,
-            "transport/link/rx/max_message_size": PART_BYTES_MAX,
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One session of an edge."""
+
+    wiring: Wiring
+    mode: str
+    """`peer`, `router` or `client`."""
+    dials: tuple[Member, ...]
+    near: tuple[Member, ...]
+    """Who may be at the other end of a link."""
+
+    def config(self, zid: str) -> dict[str, Any]:
+        """What zenoh is told: paths and values."""
+        wiring = self.wiring
+        told = {
+            "id": zid,
+            "mode": self.mode,
+            "listen/endpoints": [] if self.mode == "client" else wiring.listening,
+            "connect/endpoints": [text for member in self.dials for text in wiring.dialled(member)],
+            "connect/timeout_ms": DIAL_MS if self.mode == "client" else -1,
+            "transport/link/protocols": ["tcp" if wiring.credentials is None else "tls"],
+            "transport/link/tx/lease": LEASE_LARGE_MS if len(self.near) > LARGE else LEASE_MS,
+            **_ALWAYS,
         }
-        if self.credentials is not None:
-            told["transport/link/tls"] = _tls(self.credentials)
-            told["access_control"] = access_control(self.me, self.everybody, self.relays)
+        if wiring.credentials is not None:
+            told["transport/link/tls"] = _tls(wiring.credentials)
+            told["access_control"] = self.access_control()
         return told
+
+    def access_control(self) -> dict[str, Any]:
+        """Who may send what over its links: nothing, unless it says so here."""
+        me, everything = self.wiring.me.edge, ["purge/**", "digest/**", "ack/**"]
+        grants = [
+            _Grant("members", self.near, "say", ["put"], ["egress"], everything),
+            _Grant("members", self.near, "listen", ["declare_subscriber"], ["ingress", "egress"], everything),
+            _Grant("members", self.near, "ask", _ASKING, ["ingress", "egress"], ["sync/**"]),
+        ]
+        if self.mode == "client":  # the relay says what others have said to it: the signature binds
+            heard = ["purge/**", "digest/**", f"ack/{me}/**"]
+            grants.append(_Grant("relay", self.near, "relay", ["put"], ["ingress"], heard))
+            return _as_rules(grants)
+        to = "*" if self.mode == "router" else me
+        for one in self.near:
+            said = [f"purge/{one.edge}", f"digest/{one.edge}", f"ack/{to}/{one.edge}"]
+            grants.append(_Grant(one.edge, (one,), "say", ["put"], ["ingress"], said))
+        for edge in self.wiring.forgotten[:FORGOTTEN_MAX]:
+            grants += _to_be_told(edge)
+        return _as_rules(grants)
+
+
+_ASKING = ["query", "reply", "declare_queryable"]
+
+_ALWAYS: dict[str, Any] = {
+    "connect/exit_on_failure": False,
+    "connect/retry": {"period_init_ms": 300, "period_max_ms": 4000, "period_increase_factor": 2},
+    "scouting/multicast/enabled": False,
+    "scouting/gossip/enabled": False,
+    "routing/interests/timeout": 60_000,
+    "adminspace/enabled": False,
+    "timestamping/enabled": False,
+    "transport/shared_memory/enabled": False,
+    "transport/unicast/max_sessions": SESSIONS_MAX,
+    "transport/unicast/accept_pending": 1000,
+    "transport/unicast/open_timeout": 4000,
+    "transport/unicast/accept_timeout": 4000,
+    "transport/unicast/compression/enabled": False,
+    "transport/link/tx/keep_alive": 4,
+    "transport/link/tx/queue/size/real_time": 16,
+    "transport/link/tx/queue/congestion_control/drop/wait_before_drop": WAIT_BEFORE_DROP_US,
+    "transport/link/tx/queue/congestion_control/block/wait_before_close": WAIT_BEFORE_CLOSE_US,
+    "transport/link/rx/max_message_size": PART_BYTES_MAX,
+}
 
 
 def _by_id(member: Member) -> str:
     return member.edge
-
-
-def _distance(edge: str, relay: str) -> bytes:
-    """Rendezvous: clients spread over the relays, and keep theirs when another joins or goes."""
-    return hashlib.blake2b(f"{edge} {relay}".encode(), digest_size=8).digest()
 
 
 def _tls(credentials: Credentials) -> dict[str, Any]:
@@ -247,38 +277,47 @@ def _tls(credentials: Credentials) -> dict[str, Any]:
     }
 
 
-def access_control(me: Member, everybody: Sequence[Member], relays: Sequence[Member]) -> dict[str, Any]:
-    """Who may send what over a link with this edge: nothing, unless it says so here."""
-    to = "*" if me in relays else me.edge
-    rules: list[dict[str, Any]] = [
-        _rule("subscribe", ["declare_subscriber"], ["ingress", "egress"], ["purge/**", "digest/**", "ack/**"]),
-        _rule("out", ["put"], ["egress"], ["purge/**", "digest/**", "ack/**"]),
-        _rule("sync", ["query", "reply", "declare_queryable"], ["ingress", "egress"], ["sync/**"]),
-        _rule("relayed", ["put"], ["ingress"], ["purge/**", "digest/**", f"ack/{to}/**"]),
+class _Grant(NamedTuple):
+    """What is allowed to whoever is at the other end of a link."""
+
+    subject: str
+    holders: Sequence[Member | str]
+    what: str
+    messages: list[str]
+    flows: list[str]
+    keys: list[str]
+
+
+def _to_be_told(edge: str) -> list[_Grant]:
+    """What an edge that was forgotten may still do."""
+    acks = f"ack/{edge}/*"
+    said = ["put", "declare_subscriber"]
+    return [
+        _Grant(edge, (edge,), "say", said, ["ingress"], [f"digest/{edge}", acks]),
+        _Grant(edge, (edge,), "listen", ["declare_subscriber"], ["egress"], ["digest/*"]),
+        _Grant(edge, (edge,), "hear", ["put"], ["egress"], [acks]),
     ]
-    subjects: list[dict[str, Any]] = [{"id": "members", "cert_common_names": [one.edge for one in everybody]}]
-    policies: list[dict[str, Any]] = [{"rules": ["subscribe", "out", "sync"], "subjects": ["members"]}]
-    if relays:
-        subjects.append({"id": "relays", "cert_common_names": [one.edge for one in relays]})
-        policies.append({"rules": ["relayed"], "subjects": ["relays"]})
-    for one in everybody:
-        if one not in relays and one != me:
-            name = f"of-{one.edge}"
-            keys = [f"purge/{one.edge}", f"digest/{one.edge}", f"ack/{to}/{one.edge}"]
-            rules.append(_rule(name, ["put"], ["ingress"], keys))
-            subjects.append({"id": name, "cert_common_names": [one.edge]})
-            policies.append({"rules": [name], "subjects": [name]})
+
+
+def _as_rules(grants: Iterable[_Grant]) -> dict[str, Any]:
+    """Grants as zenoh takes them: rules, subjects, and which of them belong together."""
+    rules: list[dict[str, Any]] = []
+    subjects: dict[str, list[str]] = {}
+    policies: dict[str, list[str]] = {}
+    for grant in grants:
+        rule = f"{grant.subject}-{grant.what}"
+        told = {"messages": grant.messages, "flows": grant.flows, "key_exprs": grant.keys}
+        rules.append({"id": rule, "permission": "allow", **told})
+        subjects[grant.subject] = [one if isinstance(one, str) else one.edge for one in grant.holders]
+        policies.setdefault(grant.subject, []).append(rule)
+    held = {subject: names for subject, names in subjects.items() if names}  # zenoh takes a list of none for all
     return {
         "enabled": True,
         "default_permission": "deny",
         "rules": rules,
-        "subjects": subjects,
-        "policies": policies,
+        "subjects": [{"id": subject, "cert_common_names": names} for subject, names in held.items()],
+        "policies": [{"rules": policies[subject], "subjects": [subject]} for subject in held],
     }
-
-
-def _rule(name: str, messages: list[str], flows: list[str], keys: list[str]) -> dict[str, Any]:
-    return {"id": name, "messages": messages, "flows": flows, "permission": "allow", "key_exprs": keys}
 
 
 def as_json(told: Mapping[str, Any]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Sessions of zenoh: one opening of the transport, from opening to closing. All of it blocks, and belongs on threads.
 
-An opening has one session, or two (`zenoh_config.py`). A session's own id says whose it is:
+An opening has one session or more (`zenoh_config.py`). A session's own id says whose it is:
 
     1hhhhhhhhhhhhhhh 0123456789abcdef        15 random digits, since an id that is kept makes a quick restart collide
                      └ edge id
@@ -14,6 +14,7 @@ Units: seconds. Invariant: what came from one edge is told in the order in which
 import contextlib
 import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
@@ -22,11 +23,20 @@ import zenoh
 from zenoh.handlers import Callback
 
 from banish.errors import ConfigError
-from banish.mesh.zenoh_config import Wiring, as_json
+from banish.mesh.zenoh_config import Session, Wiring, as_json
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """Of one answer, all its parts together; what is beyond it is left out."""
 
+FIRST_S = 0.5
+"""How long an opening waits for relays; then it goes on, and they are dialled behind it."""
+
+DIAL_PAUSE_S = 0.3
+"""Between two dials to a relay that is not there, doubled each time up to `DIAL_PAUSE_MAX_S`."""
+DIAL_PAUSE_MAX_S = 4.0
+
+CLOSE_FAILED_S = 5.0
+"""How long what could not be opened whole is waited for."""
 
 T = TypeVar("T")
 
@@ -83,49 +93,72 @@ class Ears(NamedTuple):
 
 
 class Opening:
-    """Sessions that were opened together."""
+    """Sessions that were opened together. Its methods may be called on any thread."""
 
     def __init__(self, wiring: Wiring, ears: Ears) -> None:
         self.wiring = wiring
         self._me = wiring.me.edge
         self._ears = ears
-        self._sessions: list[zenoh.Session] = []
+        self._lock = threading.Lock()
+        """Of what sessions there are, and whether there may be more."""
+        self._sessions: dict[int, zenoh.Session] = {}
+        self._ended = threading.Event()
+        self._dialling: list[threading.Thread] = []
         self._publishers: dict[str, list[zenoh.Publisher]] = {}
         self._queriers: list[zenoh.Querier] = []
-        self._lock = threading.Lock()
 
     def open(self) -> None:
         """Listen, and begin to dial. Raises ConfigError, with nothing left open."""
-        with self._lock:
-            self._open()
-
-    def _open(self) -> None:
+        plans = dict(enumerate(self.wiring.sessions()))
+        clients = {number: plan for number, plan in plans.items() if plan.mode == "client"}
         try:
-            zids = iter(lambda: f"1{secrets.token_hex(8)[1:]}{self._me}", "")
-            for told in self.wiring.sessions(zids):
-                config = zenoh.Config()
-                for path, value in as_json(told).items():
-                    config.insert_json5(path, value)
-                self._sessions.append(zenoh.open(config))
-                self._declare(len(self._sessions) - 1)
+            for number in plans.keys() - clients.keys():
+                self._begin(number, plans[number])
         except zenoh.ZError as error:
-            self._close(CLOSE_FAILED_S)
+            self.close(CLOSE_FAILED_S)
             raise ConfigError(f"the mesh cannot be opened: {_first_line(error)}") from error
+        until = time.monotonic() + FIRST_S
+        self._dialling = [_started(self._dial, number, plan) for number, plan in clients.items()]
+        for thread in self._dialling:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def close(self, timeout_s: float) -> bool:
         """End all links; False if that takes longer, and goes on by itself (a dial to an edge that hangs)."""
         with self._lock:
-            return self._close(timeout_s)
-
-    def _close(self, timeout_s: float) -> bool:
-        threads = [
-            threading.Thread(target=_close, args=(one,), name="mesh-close", daemon=True) for one in self._sessions
-        ]
+            self._ended.set()
+        threads = [*self._dialling, *(_started(_close, session) for session in self._sessions.values())]
+        until = time.monotonic() + timeout_s
         for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(timeout_s)
+            thread.join(max(0.0, until - time.monotonic()))
         return not any(thread.is_alive() for thread in threads)
+
+    def _dial(self, number: int, plan: Session) -> None:
+        """Open a session to a relay. That works only while the relay is there (afterwards zenoh dials it again by
+        itself, for ever), so it is tried until it does.
+        """
+        pause_s = DIAL_PAUSE_S
+        while not self._ended.is_set():
+            try:
+                self._begin(number, plan)
+                return
+            except zenoh.ZError:
+                self._ended.wait(pause_s)
+                pause_s = min(2 * pause_s, DIAL_PAUSE_MAX_S)
+
+    def _begin(self, number: int, plan: Session) -> None:
+        config = zenoh.Config()
+        for path, value in as_json(plan.config(f"1{secrets.token_hex(8)[1:]}{self._me}")).items():
+            config.insert_json5(path, value)
+        session = zenoh.open(config)
+        with self._lock:
+            ended = self._ended.is_set()
+            if not ended:
+                self._sessions[number] = session
+        if ended:
+            _close(session)
+            return
+        self._declare(number, session, plan)
+        self._publishers = {}  # each of them is to publish in this session, too
 
     # --- saying
 
@@ -141,22 +174,22 @@ class Opening:
                     express=True,
                     allowed_destination=zenoh.Locality.REMOTE,
                 )
-                for session in self._sessions
+                for session in list(self._sessions.values())
             ]
         for publisher in publishers:
             publisher.put(data)
 
     def ask(self, key: str, data: bytes, timeout_s: float) -> list[bytes]:
         """The parts of an answer: by the first session that gives one. Raises zenoh.ZError."""
-        for session in self._sessions:
-            if parts := _ask(session, key, data, timeout_s / len(self._sessions)):
+        sessions = list(self._sessions.values())
+        for session in sessions:
+            if parts := _ask(session, key, data, timeout_s / len(sessions)):
                 return parts
         return []
 
     # --- hearing
 
-    def _declare(self, number: int) -> None:
-        session = self._sessions[number]
+    def _declare(self, number: int, session: zenoh.Session, plan: Session) -> None:
         for heard in Heard:
             keys = f"{heard}/{self._me}/*" if heard is Heard.ACK else f"{heard}/*"
             session.declare_subscriber(keys, _direct(self._hear(heard)), allowed_origin=zenoh.Locality.REMOTE)
@@ -165,7 +198,7 @@ class Opening:
             session.declare_queryable(
                 key, _direct(self._answer(asked, key)), complete=True, allowed_origin=zenoh.Locality.REMOTE
             )
-        for other in self.wiring.linkable:
+        for other in plan.near:
             self._follow(session, other.edge)
         session.info.declare_link_events_listener(_direct(self._watch(number)), history=True)
 
@@ -206,10 +239,6 @@ class Opening:
         return watch
 
 
-CLOSE_FAILED_S = 5.0
-"""How long what could not be opened whole is waited for."""
-
-
 def _direct(call: Callable[[T], None]) -> "Callback[T]":
     """Called on the thread that reads from the network: in the order of arrival, and with no thread between."""
     return Callback(call, indirect=False)
@@ -230,6 +259,13 @@ def _ask(session: zenoh.Session, key: str, data: bytes, timeout_s: float) -> lis
             parts.append(reply.ok.payload.to_bytes())
             size += len(parts[-1])
     return parts
+
+
+def _started(work: Callable[..., None], *arguments: object) -> threading.Thread:
+    """A thread that does it, and that a process does not wait for at its end."""
+    thread = threading.Thread(target=work, args=arguments, name="mesh-work", daemon=True)
+    thread.start()
+    return thread
 
 
 def _close(session: zenoh.Session) -> None:

@@ -22,7 +22,7 @@ import contextlib
 import functools
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
@@ -103,17 +103,19 @@ class ZenohTransport:
         credentials: Credentials | None = None,
         listen: Sequence[str] = (),
         reach: Mapping[str, tuple[str, ...]] | None = None,
+        forgotten: Callable[[], Iterable[str]] = tuple,
         accounts: Accounts | None = None,
     ) -> None:
-        """`listen`: where, if not as the endpoints of `me` say; `reach`: the same of others (`Wiring`). Raises
-        ConfigError.
+        """`listen`: where, if not as the endpoints of `me` say; `reach`: the same of others (`Wiring`). `forgotten`:
+        ids of edges that belong no more, asked for at each start and `reform`. Raises ConfigError.
         """
         self._me = me
         self._topology = topology
         self._credentials = credentials
         self._listen = tuple(listen)
         self._reach = dict(reach or {})
-        self._wiring = Wiring(me, (), Topology.MESH, credentials, self._listen, self._reach)
+        self._forgotten = forgotten
+        self._wiring = Wiring(me, (), Topology.MESH, credentials, self._listen)
         self._opening: Opening | None = None
         self._openings = 0
         self._recent: OrderedDict[int, None] = OrderedDict()
@@ -198,7 +200,9 @@ class ZenohTransport:
     def _wire(self, members: Sequence[Member]) -> Wiring:
         """How this edge is linked with these. Raises ConfigError."""
         me = next((one for one in members if one.edge == self._me.edge), self._me)
-        wiring = Wiring(me, tuple(members), self._topology, self._credentials, self._listen, self._reach)
+        forgotten = tuple(sorted(self._forgotten()))
+        how = self._topology, self._credentials, self._listen, self._reach, forgotten
+        wiring = Wiring(me, tuple(members), *how)
         if self._credentials is not None:
             self._valid_until = self._credentials.check(me, time.time())
         return wiring
@@ -346,7 +350,7 @@ class ZenohTransport:
         self._takers[kind](data)
 
     def _came_before(self, kind: Heard, data: bytes) -> bool:
-        """Every message comes by each of two relays, to each of two sessions. Tells by 64 bits of a keyed hash."""
+        """Every message comes by each relay. Told by 64 bits of a keyed hash."""
         told = hash((kind, data))
         if told in self._recent:
             return True
@@ -359,7 +363,7 @@ class ZenohTransport:
         if opening != self._openings:
             return
         if link.edge not in self._wiring.ids:
-            if up:
+            if up and link.edge not in self._wiring.forgotten:
                 self._strangers.add()
                 log.warning("a link of whoever is no member", edge=link.edge or None, address=link.there)
             return
