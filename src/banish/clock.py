@@ -9,6 +9,7 @@ import time
 from typing import Protocol
 
 _OFFSET = 1_000_000_000_000.0
+_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
@@ -22,6 +23,10 @@ class Clock(Protocol):
         """Seconds since an arbitrary moment. Never goes back."""
         ...
 
+    def boottime(self) -> float:
+        """The same, of a clock that does not stand still while the machine sleeps (where there is one: Linux)."""
+        ...
+
 
 class SystemClock:
     """The machine's clocks."""
@@ -31,3 +36,6 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic() + _OFFSET
+
+    def boottime(self) -> float:
+        return time.clock_gettime(_BOOTTIME)

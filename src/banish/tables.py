@@ -16,11 +16,12 @@ from typing import Literal
 class Metric:
     """One row of the metrics table.
 
-    `name` is the full exported name, with its unit as last word; counters end in `_total`.
+    `name` is the full exported name, with its unit as last word; counters end in `_total`. The samples of a histogram
+    have one label more than it names, the last: an upper bound, of all that are not above it, or `sum`.
     """
 
     name: str
-    kind: Literal["counter", "gauge"]
+    kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: tuple[str, ...] = ()
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from prometheus_client import ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
@@ -32,10 +32,25 @@ async def render(accounts: Accounts) -> bytes:
 def families(accounts: Accounts) -> Iterator[Family]:
     """Each metric with its samples, as prometheus-client knows them."""
     for metric, samples in accounts.collect():
+        if metric.kind == "histogram":
+            yield _histogram(metric, samples)
+            continue
         family = family_of(metric)
         for labels, value in samples.items():
             family.add_metric(labels, value)
         yield family
+
+
+def _histogram(metric: Metric, samples: dict[tuple[str, ...], float]) -> HistogramMetricFamily:
+    """A histogram: the last label of its samples is an upper bound, or `sum`."""
+    family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+    buckets: dict[tuple[str, ...], list[tuple[str, float]]] = {}
+    for (*labels, bound), value in samples.items():
+        if bound != "sum":
+            buckets.setdefault(tuple(labels), []).append((bound, value))
+    for labels_, found in buckets.items():
+        family.add_metric(labels_, found, samples[*labels_, "sum"])
+    return family
 
 
 def family_of(metric: Metric) -> CounterMetricFamily | GaugeMetricFamily:

@@ -33,6 +33,8 @@ def check(config: "Config") -> Found:
     yield from _check_admin(config)
     yield from _check_memory(config)
     yield from _check_sites(config)
+    if config.mesh.lease_s < 2 * config.mesh.period_s:
+        yield ("mesh", "lease_s"), "is shorter than two periods", f"give {2 * config.mesh.period_s:g} s at least"
     access = config.log.access
     if access not in ("-", "off") and not Path(access).parent.is_dir():
         yield ("log", "access"), f'"{access}" would be in a directory that is not there', "make it"

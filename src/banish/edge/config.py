@@ -41,7 +41,18 @@ _NAME = Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="(letters,
 _NODE = Meta(pattern="^[A-Za-z][A-Za-z0-9._-]{0,63}$", description="(letters, digits, `.`, `_`, `-`; a letter first)")
 _SOME = Meta(min_length=1, description="(one at least)")
 
-_NEEDS_RESTART = ("node", "listen", "admin.listen", "data", "disk", "memory", "purge", "log.access", "log.format")
+_NEEDS_RESTART = (
+    "node",
+    "listen",
+    "admin.listen",
+    "data",
+    "disk",
+    "memory",
+    "purge",
+    "mesh",
+    "log.access",
+    "log.format",
+)
 """What a reload cannot change, since it is held open or sized at start."""
 
 _NOT_OURS = re.compile(r"BANISH_(CONFIG|TOKEN|SERVICE_.*|PORT(_.*)?)")
@@ -131,6 +142,27 @@ class Purge(msgspec.Struct, frozen=True, kw_only=True):
     """How long the log of purges goes back."""
     retention_bytes: Annotated[int, Meta(ge=1024**2)] = 1024**3
     """How large the log of purges may get: past it the oldest go early."""
+    copies: Annotated[int, Meta(ge=1)] = 2
+    """On how many edges a purge is durable before it is answered, as far as so many are heard. This one counts."""
+    copies_wait_s: Annotated[float, Meta(ge=0)] = 1.0
+    """How long an answer waits for that. Past it, it says how many there are."""
+
+
+class Mesh(msgspec.Struct, frozen=True, kw_only=True):
+    """How the edges of a mesh hear of each other. Which mesh this edge belongs to is in its data directory: see
+    `banish mesh init` and `banish join`.
+    """
+
+    period_s: Annotated[float, Meta(gt=0)] = 2.0
+    """Between two digests, in which each edge says how far it is."""
+    lease_s: Annotated[float, Meta(gt=0)] = 10.0
+    """How long a member may not be heard before this edge may be missing purges, and `sites.on_partition` holds. Two
+    periods at least.
+    """
+    gap_limit_s: Annotated[float, Meta(gt=0)] = 60.0
+    """How long a record that every reachable edge says is lost is waited for. Past it everything is purged here."""
+    catchup_wait_s: Annotated[float, Meta(ge=0)] = 5.0
+    """How long a start waits to have all purges that the others hold. Past it `sites.on_partition` holds."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -317,6 +349,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     memory: Memory = Memory()
     disk: Disk = Disk()
     purge: Purge = Purge()
+    mesh: Mesh = Mesh()
     tier: Tier = Tier()
     limits: Limits = Limits()
     timeouts: ClientTimeouts = ClientTimeouts()
@@ -506,6 +539,7 @@ __all__ = [
     "Listener",
     "Log",
     "Memory",
+    "Mesh",
     "OriginTls",
     "Parent",
     "Purge",

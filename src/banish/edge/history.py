@@ -343,6 +343,7 @@ def tell(
     widened: Sequence[str] = (),
     followed_by: str = "",
     replayed: bool = False,
+    copies: int | None = None,
 ) -> Purge:
     """A record as callers are told of it."""
     return Purge(
@@ -363,6 +364,7 @@ def tell(
         widened=tuple(widened),
         index=index,
         replayed=replayed,
+        copies=copies,
     )
 
 

@@ -211,6 +211,7 @@ class Issuer:
         self._before: Position | None = None
         self._store_reserved = 0
         self._positions: dict[int, Position] = {}
+        self._indexes: dict[Position, int] = {}
         self._pending = 0
         self._pending_bytes = 0
         self._logged = accounts.tally(PURGES_LOGGED)
@@ -368,8 +369,13 @@ class Issuer:
     def remember(self, index: int, position: Position) -> None:
         """The entry with this apply index has this position."""
         self._positions[index] = position
+        self._indexes[position] = index
         if len(self._positions) > WHY_MAX:
-            del self._positions[next(iter(self._positions))]
+            self._indexes.pop(self._positions.pop(next(iter(self._positions))), None)
+
+    def index_of(self, position: Position) -> int | None:
+        """The apply index of a position; None if that was long ago, or is yet to come."""
+        return self._indexes.get(position)
 
     def why(self, index: int) -> str | None:
         """The id of the entry with this apply index; None if that was long ago."""

@@ -5,9 +5,11 @@ An edge without a mesh is `Alone`.
 Not here: who they are and how they are told (`mesh/`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from banish.edge.receipts import EdgeReceipt
+from banish.purge.positions import Position
 from banish.purge.records import Record
 from banish.store.log import PurgeLog
 
@@ -29,6 +31,27 @@ class Peers(Protocol):
         """More may be swept: `has_swept` says so of an apply index."""
         ...
 
+    @property
+    def membership(self) -> str:
+        """Version of the list of members; empty: there is none."""
+        ...
+
+    def receipts(self, position: Position) -> list[EdgeReceipt]:
+        """How far every other edge is with a position, by name."""
+        ...
+
+    async def copies(self, position: Position) -> int:
+        """On how many edges a position of this one's is durable, waiting for `purge.copies` of them for a while."""
+        ...
+
+    async def until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until something about receipts holds; whether it does."""
+        ...
+
+    async def counts(self, id: str, edges: Sequence[str]) -> dict[str, tuple[int, int]]:  # noqa: A002
+        """What a purge has matched on these edges, those that answer: responses and bytes."""
+        ...
+
     async def keep_frontier(self, log: PurgeLog) -> None:
         """Have the log note what is held of other edges' records: all up to what it has committed now, and more."""
         ...
@@ -45,6 +68,8 @@ class Peers(Protocol):
 class Alone:
     """There are no others."""
 
+    membership = ""
+
     def issued(self, index: int, record: Record, signed: bytes) -> None:
         pass
 
@@ -53,6 +78,18 @@ class Alone:
 
     def swept(self, has_swept: Callable[[int], bool]) -> None:
         pass
+
+    def receipts(self, position: Position) -> list[EdgeReceipt]:
+        return []
+
+    async def copies(self, position: Position) -> int:
+        return 1
+
+    async def until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        return condition()
+
+    async def counts(self, id: str, edges: Sequence[str]) -> dict[str, tuple[int, int]]:  # noqa: A002
+        return {}
 
     async def keep_frontier(self, log: PurgeLog) -> None:
         pass

@@ -17,6 +17,7 @@ Invariants: whoever is answered finds his purge in the log after any crash. A ca
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
@@ -36,12 +37,14 @@ from banish.edge.progress import FINISHED_AT_ONCE, Progress
 from banish.edge.receipts import (
     Caller,
     DryRun,
+    EdgeReceipt,
     Feed,
     Filters,
     Page,
     Purge,
     PurgeRequest,
     PurgeState,
+    Reach,
     Stage,
     Wait,
 )
@@ -50,7 +53,9 @@ from banish.edge.schedules import Schedules
 from banish.edge.undoing import Undoable
 from banish.errors import BanishError, ClientError, LimitExceeded, LogUnwritable, RecordError, StoreError
 from banish.http.targets import Target as UrlTarget
+from banish.mesh.effects import Standing
 from banish.purge.given import TARGETS_MAX, Given
+from banish.purge.positions import Position, parse_position
 from banish.purge.records import EVERY_SITE, Record, RecordKind, read_header, understood
 from banish.purge.stamps import Mode, PurgeTable
 from banish.purge.targets import Kind, Target
@@ -278,8 +283,13 @@ class Purger:
         if asked.at is not None and asked.at > self._clock.now():
             return await self._schedule(asked.at, told)
         issued = self._issue(RecordKind.PURGE, batch, **told)
+        return await self._answer(issued, Stage.APPLIED, batch.widened)
+
+    async def _answer(self, issued: Issued, stage: Stage, widened: Sequence[str] = ()) -> Purge:
+        """What is said of a purge once it is durable here and, for a while, on other edges."""
         await _durable(issued)
-        return tell(issued.index, issued.record, Stage.APPLIED, widened=batch.widened)
+        copies = await self.peers.copies(issued.record.position)
+        return tell(issued.index, issued.record, stage, widened=widened, copies=copies)
 
     async def _schedule(self, due: float, told: dict[str, Any]) -> Purge:
         self._schedules.check_room()
@@ -288,8 +298,7 @@ class Purger:
             raise ClientError(400, ahead, close=False)
         issued = self._issue(RecordKind.SCHEDULE, due=due, **told)
         self._wake.set()
-        await _durable(issued)
-        return tell(issued.index, issued.record, Stage.SCHEDULED)
+        return await self._answer(issued, Stage.SCHEDULED)
 
     def _issue(self, kind: RecordKind, batch: Batch | None = None, **told: Any) -> Issued:
         """Issue an entry, with all that follows from it."""
@@ -342,6 +351,13 @@ class Purger:
         with contextlib.suppress(LogUnwritable):
             await issued.durable
         await self._log.committed_past(issued.index - 1)
+
+    async def announce(self, kind: RecordKind, caller: Caller, **told: Any) -> Record:
+        """Tell all edges something that purges nothing; durable when this returns. Raises ClientError (503)."""
+        self._issuer.check_room()
+        issued = self._issue(kind, actor=caller.name, source=caller.source, **told)
+        await _durable(issued)
+        return issued.record
 
     # --- records of other edges
 
@@ -425,17 +441,84 @@ class Purger:
         self,
         id: str,  # noqa: A002
         *,
-        wait: Wait | None = None,
+        wait: Wait | Reach | None = None,
         timeout_s: float = 0.0,
         after: str | None = None,
         sites: tuple[str, ...] | None = None,
+        counts: bool = False,
     ) -> PurgeState:
         """How far a purge is: at once; or once it is as far as `wait`; or, with the cursor of an earlier answer as
-        `after`, once it differs from that. At the latest after `timeout_s`. `sites`: what the caller may see.
+        `after`, once it differs from that. At the latest after `timeout_s`. `sites`: what the caller may see. `counts`:
+        other edges are asked what it matched there.
 
         Raises ClientError: 400 no id, 404 no such purge, 503 too many wait.
         """
-        return await self._history.state(id, wait=wait, timeout_s=timeout_s, after=after, sites=sites)
+        local, _, edges = (after or "").partition("~")
+        if isinstance(wait, Reach) or edges:
+            state = await self._wait_for_edges(id, wait, edges, timeout_s, after=local or None, sites=sites)
+        else:
+            state = await self._history.state(id, wait=wait, timeout_s=timeout_s, after=after, sites=sites)
+        return await self._with_edges(state, counts=counts)
+
+    async def _wait_for_edges(
+        self,
+        id: str,  # noqa: A002
+        wait: Wait | Reach | None,
+        edges: str,
+        timeout_s: float,
+        *,
+        after: str | None,
+        sites: tuple[str, ...] | None,
+    ) -> PurgeState:
+        """Wait for other edges and, with a cursor, for this one: what comes first."""
+        state = await self._history.state(id, sites=sites)
+        position = parse_position(id)
+
+        def moved() -> bool:
+            if isinstance(wait, Reach) and wait.holds(self._receipts(position, state.state)):
+                return True
+            return bool(edges) and edges != _cursor_of(self._receipts(position, state.state))
+
+        if timeout_s <= 0 or moved():
+            return state
+        if not edges:
+            with self._progress.place():
+                await self.peers.until(moved, timeout_s)
+            return await self._history.state(id, sites=sites)
+        here = self._history.state(id, timeout_s=timeout_s, after=after, sites=sites)
+        waits = [asyncio.ensure_future(here), asyncio.ensure_future(self.peers.until(moved, timeout_s))]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        return await self._history.state(id, sites=sites)
+
+    def _receipts(self, position: Position, stage: Stage) -> list[EdgeReceipt]:
+        """Of every member, this edge among them; none where there is no mesh, or of what others do not hear of."""
+        if not self.peers.membership or position.here_only:
+            return []
+        standing = Standing.SWEPT if stage.final else Standing.APPLIED
+        here = EdgeReceipt(name=self.peers.name(self._edge), edge=self._edge, state=standing, lag_s=0.0)
+        return sorted([here, *self.peers.receipts(position)], key=lambda one: one.name)
+
+    async def _with_edges(self, state: PurgeState, *, counts: bool) -> PurgeState:
+        edges = self._receipts(parse_position(state.purge.id), state.state)
+        if not edges:
+            return state
+        cursor = f"{state.cursor}~{_cursor_of(edges)}"
+        if counts:
+            others = [one.edge for one in edges if one.edge != self._edge and one.state is not Standing.UNREACHABLE]
+            found = await self.peers.counts(state.purge.id, others)
+            found[self._edge] = state.matched, state.bytes
+            edges = [
+                msgspec.structs.replace(one, matched=found[one.edge][0], bytes=found[one.edge][1])
+                if one.edge in found
+                else one
+                for one in edges
+            ]
+        return msgspec.structs.replace(state, edges=tuple(edges), membership=self.peers.membership, cursor=cursor)
 
     async def list(self, filters: Filters, *, limit: int = 100, before: str | None = None) -> Page:
         """The history, newest first. Raises ClientError: 400 `before` is not what an earlier page gave."""
@@ -466,6 +549,10 @@ class Purger:
     def why(self, index: int) -> str | None:
         """The id of the entry with this apply index; None if that was long ago."""
         return self._issuer.why(index)
+
+    def index_of(self, position: Position) -> int | None:
+        """The apply index of a position here; None if that was long ago, or it is yet to come."""
+        return self._issuer.index_of(position)
 
     def matched(self, index: int, target: Target | None, responses: int, n_bytes: int) -> None:
         """The store removed (or, softly, marked) so many responses, with so many bytes in all, because of this purge
@@ -554,6 +641,12 @@ class Purger:
             floor = min(floor, oldest - 1)
         await self.peers.keep_frontier(self._log)
         self._log.trim(floor=floor)
+
+
+def _cursor_of(edges: Sequence[EdgeReceipt]) -> str:
+    """Names the states of all edges together."""
+    told = "".join(f"{one.edge}{one.state}" for one in edges)
+    return hashlib.blake2b(told.encode(), digest_size=6).hexdigest()
 
 
 def _given_of(target: Target) -> Given:

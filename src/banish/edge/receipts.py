@@ -11,11 +11,13 @@ Units: moments are seconds since 1970 by the edge's wall clock, for people; orde
 cursors alone.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
 
+from banish.mesh.effects import Standing
 from banish.purge.given import Given
 from banish.purge.records import RecordKind
 from banish.purge.stamps import Mode
@@ -56,6 +58,22 @@ class Wait(StrEnum):
         return stage.final or (self is Wait.APPLIED and stage is Stage.APPLIED)
 
 
+class Reach(NamedTuple):
+    """On how many edges a purge is to be durable: who waits for that."""
+
+    edges: int = 0
+    """0: all that belong, or a quorum of them."""
+    quorum: bool = False
+    """On more than half. A count, and no promise of anything more."""
+
+    def holds(self, receipts: Sequence["EdgeReceipt"]) -> bool:
+        """Whether so many have it. All: those that joined later do without; those that cannot be reached do not."""
+        if not (self.edges or self.quorum):
+            return all(one.complete for one in receipts)
+        need = self.edges or len(receipts) // 2 + 1
+        return sum(one.complete for one in receipts) >= need
+
+
 class Caller(NamedTuple):
     """Who asks."""
 
@@ -65,6 +83,25 @@ class Caller(NamedTuple):
     """Address of the peer, for the history."""
     sites: tuple[str, ...] | None = None
     """The sites that the caller may purge; None: all."""
+
+
+class EdgeReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one edge is with one purge, as the edge that is asked has it."""
+
+    name: str
+    edge: str
+    """Its id."""
+    state: Standing
+    lag_s: float | None = None
+    """From publishing to that edge's ack, as the issuer has seen it."""
+    matched: int | None = None
+    bytes: int | None = None
+    """What it matched there, if that was asked for and answered."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether no response that it matches can be answered there any more."""
+        return self.state in (Standing.APPLIED, Standing.SWEPT, Standing.CLEAN)
 
 
 class PurgeRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +154,8 @@ class Purge(msgspec.Struct, frozen=True, kw_only=True):
     """Its apply index here."""
     replayed: bool = False
     """The answer to an earlier request with the same idempotency key."""
+    copies: int | None = None
+    """On how many edges it was durable when it was answered; None: it is told later."""
 
 
 class TargetCount(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +181,15 @@ class PurgeState(msgspec.Struct, frozen=True, kw_only=True):
     swept_at: float | None = None
     cursor: str = ""
     """Names this very state: who hands it back waits for another one."""
+    edges: tuple[EdgeReceipt, ...] = ()
+    """Every member, this edge among them, by name; none where there is no mesh."""
+    membership: str = ""
+    """Version of the list of members that `edges` is of."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of those that do not have it."""
+        return tuple([edge.name for edge in self.edges if not edge.complete])
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):

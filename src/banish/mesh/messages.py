@@ -150,14 +150,41 @@ class Pulled(msgspec.Struct, frozen=True, array_like=True):
     forgotten: tuple[str, ...] = ()
 
 
-_Message = TypeVar("_Message", Digest, Ack, Pull, Pulled)
+class CountsAsked(msgspec.Struct, frozen=True, array_like=True):
+    """Asks what a purge has matched at one edge so far."""
+
+    version: int
+    kind: str
+    edge: str
+    epoch: str
+    id: str
+    """Of the purge."""
+
+
+class Counts(msgspec.Struct, frozen=True, array_like=True):
+    """The answer."""
+
+    version: int
+    kind: str
+    edge: str
+    epoch: str
+    id: str
+    found: bool
+    """Whether the purge is in its log."""
+    state: str = ""
+    matched: int = 0
+    bytes: int = 0
+    swept_at: float | None = None
+
+
+_Message = TypeVar("_Message", Digest, Ack, Pull, Pulled, CountsAsked, Counts)
 _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[type, "msgspec.msgpack.Decoder[Any]"] = {
-    kind: msgspec.msgpack.Decoder(kind) for kind in (Digest, Ack, Pull, Pulled)
+    kind: msgspec.msgpack.Decoder(kind) for kind in (Digest, Ack, Pull, Pulled, CountsAsked, Counts)
 }
 
 
-def encode(message: Digest | Ack | Pull | Pulled, sign: Sign) -> bytes:
+def encode(message: Digest | Ack | Pull | Pulled | CountsAsked | Counts, sign: Sign) -> bytes:
     """The bytes of a message, signed."""
     payload = _encoder.encode(message)
     return payload + sign(payload)

@@ -753,6 +753,29 @@ class Replica:
         return self._known.copies(position)
 
     @property
+    def received(self) -> Frontier:
+        """What is in effect here."""
+        return self._known.received
+
+    def peer(self, edge: str) -> Peer | None:
+        """What is known of another member; None if it is none."""
+        return self._known.peers.get(edge)
+
+    def heard_until(self, edge: str) -> float:
+        """Until when a member counts as heard; the past if it does not count."""
+        return self._known.heard.until(edge)
+
+    def wanted(self, marks: Marks, by: str, now: float) -> list[Effect]:
+        """An edge has said, in another way than by a digest, that records up to these marks exist: what is missing of
+        them is to be had at once.
+        """
+        if not self._speaks:
+            return []
+        for stream, mark in marks.items():
+            self._known.learn(stream, mark, by, now)
+        return self._go_on([], now, ask=True)
+
+    @property
     def counted(self) -> frozenset[str]:
         """The other members that count for lease, receipts and quorum: those of which any record is held."""
         return frozenset(self._known.counted)

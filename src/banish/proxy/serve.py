@@ -9,6 +9,7 @@ Not here: signals and the admin listener (`cli/`).
 
 import asyncio
 import contextlib
+import functools
 import shutil
 import tempfile
 from collections.abc import Callable, Coroutine
@@ -24,12 +25,16 @@ from banish.edge.collector import Pauses, freeze
 from banish.edge.config import Config, Listener
 from banish.edge.datadir import open_data
 from banish.edge.logs import AccessLog
+from banish.edge.meshing import Mesh
 from banish.edge.purging import Purger
 from banish.edge.runtime import Runtimes
 from banish.edge.sites import Sites
 from banish.edge.tiering import Tiers
 from banish.http.targets import Target
+from banish.mesh.directory import MeshDirectory
 from banish.mesh.lease import Lease
+from banish.mesh.members import Member
+from banish.mesh.transport import Transport
 from banish.proxy.children import Children
 from banish.proxy.connection import ClientConnection
 from banish.proxy.fetches import Fetcher
@@ -80,7 +85,14 @@ class Edge:
     it cannot be used.
     """
 
-    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock | None = None,
+        *,
+        make_transport: Callable[[Member], Transport] | None = None,
+    ) -> None:
+        """`make_transport`: what links this edge with others, if not zenoh."""
         self.config = config
         self.clock = clock or SystemClock()
         self.accounts = Accounts()
@@ -88,7 +100,7 @@ class Edge:
         self.stamps = PurgeTable(self.accounts)
         self._scratch, self._owns_scratch = _scratch_directory(config)
         self._spool = SpoolBudget(self._scratch, config.memory.spool_bytes, accounts=self.accounts)
-        self.lease = Lease()
+        self.lease = Lease(self.clock.boottime, self.clock.now)
         self.lease.on_change = lambda past: self.hot.renew_heads()
         self.tiers = Tiers(config.tier, clock=self.clock, accounts=self.accounts)
         self.hot = HotTable(
@@ -128,7 +140,8 @@ class Edge:
             accounts=self.accounts,
             on_passing=self._pass,
         )
-        self.mesh: None = None
+        self.mesh: Mesh | None = None
+        self._outcast = False
         self._pass(self.purger.passing)
         self.store.on_matched = self.purger.matched
         self.store.on_swept = self.purger.swept
@@ -159,12 +172,13 @@ class Edge:
             clock=self.clock,
             node=config.node,
             purge_id=self.purger.why,
-            passing=lambda: self.purger.passing,
+            passing=lambda: self.purger.passing or self._outcast,
             children=Children(self.tiers, index=lambda: self.stamps.index, clock=self.clock),
             lease=self.lease,
         )
         try:
             self.purger.recover()
+            self.mesh = self._join_mesh(make_transport)
         except BaseException:
             self.data.close()
             raise
@@ -200,7 +214,13 @@ class Edge:
         """Open the listeners and serve. Raises OSError if an address cannot be had, ConfigError for TLS files."""
         self.access_log.start()
         self._front.wheel.start()
-        await self.purger.start()
+        try:
+            await self.purger.start()
+            if self.mesh is not None:
+                await self.mesh.start()
+        except BaseException:
+            await self.stop()
+            raise
         if self.access_log.enabled:
             self.hot.log = self._front.hit
         try:
@@ -264,6 +284,8 @@ class Edge:
         self._forget_former_rules(former)
         self._keep_in_force()
         self._background(self._drop_strangers())
+        if self.mesh is not None:
+            self.mesh.reload()
 
     async def stop(self, *, drain_s: float = 0.0) -> None:
         """Take no new connections, let what is under way end within `drain_s` seconds, then close everything."""
@@ -289,6 +311,8 @@ class Edge:
                 task.cancel()
         self._pauses.stop()
         self.access_log.close()
+        if self.mesh is not None:
+            await self.mesh.stop()
         await self._close_data()
         self._spool.close()
         if self._owns_scratch:
@@ -311,8 +335,37 @@ class Edge:
 
     def _pass(self, passing: bool) -> None:
         """Answer nothing from what is stored, and store nothing; or do so again (PURGE rule 12)."""
-        self.store.passing = self.hot.closed = passing
+        self.store.passing = self.hot.closed = passing or self._outcast
         self.hot.clear()
+
+    def _cast_out(self) -> None:
+        """Pass for good: the mesh has forgotten this edge, or another process has its id."""
+        self._outcast = True
+        self._pass(True)
+
+    def _join_mesh(self, make_transport: Callable[[Member], Transport] | None) -> Mesh | None:
+        """This edge's part in the mesh that its data directory names; None if it names none."""
+        directory = MeshDirectory(Path(self.config.data)) if self.config.data is not None else None
+        if directory is None or not directory.exists:
+            return None
+        mesh = Mesh(
+            directory=directory,
+            identity=self.data.identity,
+            purger=self.purger,
+            purge_log=self.data.log,
+            floor=self.stamps.floor,
+            settings=self.config.mesh,
+            lease=self.lease,
+            clock=self.clock,
+            accounts=self.accounts,
+            make_transport=make_transport or functools.partial(_zenoh, directory, self.accounts),
+            on_outcast=self._cast_out,
+            copies=self.config.purge.copies,
+            copies_wait_s=self.config.purge.copies_wait_s,
+        )
+        self.purger.peers = mesh
+        self.tiers.tier = mesh
+        return mesh
 
     async def _close_data(self) -> None:
         """Keep what is on its way to disk, if that does not take long; then close the data directory."""
@@ -370,6 +423,19 @@ class Edge:
             except Exception:
                 log.exception("the sweep failed at something; it goes on")
                 await asyncio.sleep(SWEEP_EVERY_S)
+
+
+def _zenoh(directory: MeshDirectory, accounts: Accounts, me: Member) -> Transport:
+    from banish.mesh.zenoh_transport import ZenohTransport  # only where there is a mesh: it takes memory
+
+    settings = directory.settings()
+    return ZenohTransport(
+        me,
+        topology=settings.topology,
+        credentials=directory.credentials_of(settings),
+        listen=settings.listen,
+        accounts=accounts,
+    )
 
 
 def _scratch_directory(config: Config) -> tuple[Path, bool]:

@@ -415,6 +415,14 @@ class Ledger:
             rows = self._connection.execute(_RUNS).fetchall()
         return [((edge, epoch), first, last) for edge, epoch, first, last in rows]
 
+    def positions_above(self, floor: int) -> list[tuple[int, Position]]:
+        """Apply index and position of all entries above `floor`, by apply index. Raises LogDamaged."""
+        with self._lock, _translated(reading=True):
+            rows = self._connection.execute(
+                "SELECT idx, edge, epoch, seq FROM entries WHERE idx > ? ORDER BY idx", (floor,)
+            )
+            return [(index, Position(*row)) for index, *row in rows]
+
     def run(self, stream: Stream, first: int, last: int, bytes_max: int) -> list[bytes]:
         """The records of one stream from the number `first` on, without a gap, up to `last`: as many as are there and
         fit into `bytes_max`, one at least. Raises LogDamaged.

@@ -393,6 +393,10 @@ class PurgeLog:
         """What there is of each stream, as runs without a gap. Blocks, at start. Raises LogDamaged."""
         return self._ledger.runs()
 
+    def positions_above(self, floor: int) -> list[tuple[int, Position]]:
+        """Apply index and position of each entry above `floor`, in order. Blocks, at start. Raises LogDamaged."""
+        return self._ledger.positions_above(floor)
+
     async def run(self, stream: Stream, first: int, last: int, bytes_max: int) -> list[bytes]:
         """Durable records of one stream, from the number `first` on, in order and without a gap: up to `last`, as many
         as fit into `bytes_max`, one at least. Raises LogDamaged.

@@ -25,6 +25,10 @@ class FakeClock:
         """Seconds since an arbitrary, large moment."""
         return self._monotonic
 
+    def boottime(self) -> float:
+        """The same: it never sleeps."""
+        return self._monotonic
+
     def advance(self, by_s: float) -> None:
         """Let time pass."""
         if by_s < 0:
