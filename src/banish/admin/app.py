@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import banish
-from banish.admin import inspection, mesh, purges
+from banish.admin import inspection, mesh, purges, status
 from banish.admin.access import Access, admit
 from banish.admin.endpoints import Call, Endpoint, problem
 from banish.admin.openapi import document
@@ -62,6 +62,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *inspection.ENDPOINTS,
     *purges.ENDPOINTS,
     *mesh.ENDPOINTS,
+    *status.ENDPOINTS,
 )
 """All that is served."""
 

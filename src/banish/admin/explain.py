@@ -131,7 +131,7 @@ async def explain(
     answer, why, chosen = _told(decision, now)
     if policy.bypass:
         why = "a rule of the site says bypass"
-    if subject.purger.passing:
+    if subject.passing:
         answer, why, chosen = "forward", "the log of purges cannot be written, so nothing stored is trusted", None
     grave = subject.store.graves.find(key, site.name, subject.clock.monotonic()) if chosen is None else None
     return Explained(
@@ -143,7 +143,7 @@ async def explain(
         why=why,
         bypass=policy.bypass,
         hooks=site.config.hooks is not None,
-        passing=subject.purger.passing,
+        passing=subject.passing,
         purged_by=await purged_by(subject, grave.index) if grave is not None else None,
         variants=[await _variant(subject, record, now, chosen=record.meta is chosen) for record in records],
     )

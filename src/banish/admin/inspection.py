@@ -36,8 +36,9 @@ async def _healthz(call: Call) -> Response:
 
 
 async def _readyz(call: Call) -> Response:
-    state = call.subject.state
-    return PlainTextResponse(f"{state}\n", 200 if state == "serving" else 503)
+    state, mesh = call.subject.state, call.subject.mesh
+    behind = ", may be missing purges" if mesh is not None and mesh.state().behind else ""
+    return PlainTextResponse(f"{state}{behind}\n", 200 if state == "serving" else 503)
 
 
 async def _explain(call: Call) -> Response:

@@ -18,8 +18,20 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from banish.admin.moments import moment
-from banish.edge.receipts import DryRun, Feed, Page, Purge, PurgeRequest, PurgeState, Sample, Stage, TargetCount
+from banish.edge.receipts import (
+    DryRun,
+    EdgeReceipt,
+    Feed,
+    Page,
+    Purge,
+    PurgeRequest,
+    PurgeState,
+    Sample,
+    Stage,
+    TargetCount,
+)
 from banish.errors import ClientError
+from banish.mesh.effects import Standing
 from banish.purge.given import TARGETS_MAX, Given, item_of, parse_targets
 from banish.purge.positions import parse_position
 from banish.purge.records import RecordKind
@@ -89,6 +101,21 @@ class PositionTold(msgspec.Struct, frozen=True):
     seq: int
 
 
+class EdgeTold(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """How far one edge is with a purge, as the edge that was asked has it."""
+
+    name: str
+    edge: str
+    """Its id."""
+    state: Standing
+    """swept, applied (in effect, and on its disk), behind, unreachable, joined-clean (it came later, empty)."""
+    lag_ms: float | None = None
+    """From publishing to that edge's ack, as the issuer has seen it."""
+    matched: int | UnsetType = UNSET
+    """What it matched there, if that was asked for and answered."""
+    bytes: int | UnsetType = UNSET
+
+
 class PurgeTold(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One entry of the log of purges."""
 
@@ -127,6 +154,16 @@ class PurgeTold(msgspec.Struct, kw_only=True, omit_defaults=True):
     swept_at: float | None = None
     cursor: str | UnsetType = UNSET
     """Names this very state: hand it back as `after` to wait for another."""
+    copies: int | None = None
+    """On how many edges it was durable when it was answered."""
+    complete: bool | UnsetType = UNSET
+    """Whether every edge of the mesh has it."""
+    missing: tuple[str, ...] | UnsetType = UNSET
+    """Names of those that do not."""
+    edges: tuple[EdgeTold, ...] = ()
+    """Every edge of the mesh."""
+    membership: str = ""
+    """Version of the list of members that `edges` is of."""
     record: builtins.bytes | UnsetType = UNSET
     """In an export: the signed record, in base64."""
     links: dict[str, str] = {}
@@ -221,9 +258,25 @@ def state_told(state: PurgeState) -> PurgeTold:
     entry = told(state.purge)
     entry.state, entry.matched, entry.bytes = state.state, state.matched, state.bytes
     entry.swept_at, entry.cursor = state.swept_at, state.cursor
+    entry.copies = state.purge.copies
+    entry.complete = not state.missing
+    if state.edges:
+        entry.edges = tuple([_edge_told(edge) for edge in state.edges])
+        entry.missing, entry.membership = state.missing, state.membership
     if state.targets:
         entry.targets = _counted(state.targets)
     return entry
+
+
+def _edge_told(edge: EdgeReceipt) -> EdgeTold:
+    return EdgeTold(
+        name=edge.name,
+        edge=edge.edge,
+        state=edge.state,
+        lag_ms=None if edge.lag_s is None else round(edge.lag_s * 1000, 3),
+        matched=UNSET if edge.matched is None else edge.matched,
+        bytes=UNSET if edge.bytes is None else edge.bytes,
+    )
 
 
 def page_told(page: Page) -> PageTold:

@@ -38,7 +38,7 @@ from banish.admin.purge_forms import (
     state_told,
     told,
 )
-from banish.edge.receipts import Filters, Purge, Wait
+from banish.edge.receipts import Filters, Purge, Reach, Wait, reach_of
 from banish.errors import ClientError
 from banish.purge.records import RecordKind
 
@@ -59,8 +59,34 @@ async def _purge(call: Call) -> Response:
     if form.dry_run:
         return json(dry_run_told(await call.subject.purger.dry_run(request, call.access.caller)))
     _need(call.access, Right.PURGE)
+    wait, timeout_s = _wait(call.request)
     purge = await call.subject.purger.purge(request, call.access.caller)
-    return json(told(purge), 200 if purge.replayed else 202, {"location": f"/purges/{purge.id}"})
+    answer = told(purge)
+    if wait is not None:
+        waits = call.subject.purger.get(purge.id, wait=wait, timeout_s=timeout_s, counts=_counts(call.request))
+        answer = state_told(await call.polls.wait(call.request, waits))
+        answer.copies, answer.widened, answer.replayed = purge.copies, purge.widened, purge.replayed
+    return json(answer, 200 if purge.replayed else 202, {"location": f"/purges/{purge.id}"})
+
+
+def _wait(request: Request) -> tuple[Wait | Reach | None, float]:
+    """What a caller waits for, and for how long. Raises ClientError(400)."""
+    timeout_s = number(request, "timeout", POLL_S, 0.0, POLL_S_MAX)
+    text = request.query_params.get("wait")
+    if text is None:
+        return None, timeout_s
+    wait = Wait(text) if text in list(Wait) else reach_of(text)
+    if wait is None:
+        raise ClientError(400, f"wait for one of: {', '.join(Wait)}, all, quorum, or a number of edges")
+    return wait, timeout_s
+
+
+def _counts(request: Request) -> bool:
+    """Whether other edges are asked what a purge matched there."""
+    asked = request.query_params.get("counts")
+    if asked not in (None, "edges"):
+        raise ClientError(400, "counts are those of edges: counts=edges")
+    return asked is not None
 
 
 async def _undo(call: Call) -> Response:
@@ -72,19 +98,18 @@ async def _undo(call: Call) -> Response:
 
 async def _get(call: Call) -> Response:
     id_, query = call.request.path_params["id"], call.request.query_params
-    wait = query.get("wait")
-    if wait is not None and wait not in list(Wait):
-        raise ClientError(400, f"wait for one of: {', '.join(Wait)}")
-    timeout_s = number(call.request, "timeout", POLL_S, 0.0, POLL_S_MAX)
+    wait, timeout_s = _wait(call.request)
+    counts = _counts(call.request)
     await _own(call, id_)
     state = await call.polls.wait(
         call.request,
         call.subject.purger.get(
             id_,
-            wait=Wait(wait) if wait is not None else None,
+            wait=wait,
             timeout_s=timeout_s if wait is not None or "after" in query else 0.0,
             after=query.get("after"),
             sites=call.access.sites,
+            counts=counts,
         ),
     )
     return json(state_told(state))
@@ -191,6 +216,15 @@ ENDPOINTS = (
         headers=(
             Parameter("Idempotency-Key", "The same key with the same body purges once, however often it is sent."),
         ),
+        query=(
+            Parameter(
+                "wait", "Wait until it is applied or swept here, or durable on all edges, a quorum, or a number."
+            ),
+            Parameter(
+                "timeout", f"For so many seconds, up to {POLL_S_MAX:g}; it is answered 202 all the same.", float, POLL_S
+            ),
+            Parameter("counts", "edges: with `wait`, ask each edge what it matched there."),
+        ),
         body=PurgeForm,
         refuses=(400, 403, 408, 413, 415, 422, 503),
     ),
@@ -240,9 +274,12 @@ ENDPOINTS = (
         {200: PurgeTold},
         rights=_EITHER,
         query=(
-            Parameter("wait", "Wait until it is applied, or swept."),
+            Parameter(
+                "wait", "Wait until it is applied or swept here, or durable on all edges, a quorum, or a number."
+            ),
             Parameter("timeout", f"For so many seconds, up to {POLL_S_MAX:g}.", float, POLL_S),
             Parameter("after", "`cursor` last seen: answers as soon as anything has changed since."),
+            Parameter("counts", "edges: ask each edge what it matched there."),
         ),
         refuses=(400, 403, 404, 503),
     ),

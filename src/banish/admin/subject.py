@@ -9,7 +9,7 @@ from typing import Protocol
 from banish.clock import Clock
 from banish.edge.config import Config
 from banish.edge.mesh_state import MeshState
-from banish.edge.receipts import Caller, DryRun, Feed, Filters, Page, Purge, PurgeRequest, PurgeState, Wait
+from banish.edge.receipts import Caller, DryRun, Feed, Filters, Page, Purge, PurgeRequest, PurgeState, Reach, Wait
 from banish.edge.sites import Sites
 from banish.mesh.invitations import Invitation, Renewal
 from banish.store.graves import Grave
@@ -19,6 +19,11 @@ from banish.tables import Accounts
 
 class Purging(Protocol):
     """The purge service (`edge/purging.py`), as far as it is spoken to from here. It refuses with ClientErrors."""
+
+    @property
+    def edge(self) -> str:
+        """The id of this edge."""
+        ...
 
     @property
     def passing(self) -> bool:
@@ -32,10 +37,11 @@ class Purging(Protocol):
         self,
         id: str,  # noqa: A002
         *,
-        wait: Wait | None = None,
+        wait: Wait | Reach | None = None,
         timeout_s: float = 0.0,
         after: str | None = None,
         sites: tuple[str, ...] | None = None,
+        counts: bool = False,
     ) -> PurgeState: ...
     async def list(self, filters: Filters, *, limit: int = 100, before: str | None = None) -> Page: ...
     async def feed(
@@ -92,6 +98,11 @@ class Subject(Protocol):
     @property
     def state(self) -> str:
         """`starting`, `serving`, `draining` or `stopped`."""
+        ...
+
+    @property
+    def passing(self) -> bool:
+        """Nothing is answered from what is stored, nor stored."""
         ...
 
     @property

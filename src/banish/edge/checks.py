@@ -17,6 +17,7 @@ from banish.edge.tomllines import Path as KeyPath
 from banish.edge.units import Address, format_bytes, parse_address
 from banish.errors import ConfigError
 from banish.http.targets import parse_host
+from banish.mesh.endpoints import parse_endpoint
 from banish.origin.addresses import parse_address as parse_origin
 
 if TYPE_CHECKING:
@@ -35,6 +36,14 @@ def check(config: "Config") -> Found:
     yield from _check_sites(config)
     if config.mesh.lease_s < 2 * config.mesh.period_s:
         yield ("mesh", "lease_s"), "is shorter than two periods", f"give {2 * config.mesh.period_s:g} s at least"
+    for at, text in enumerate(config.mesh.reach):
+        name, equals, endpoint = text.partition("=")
+        try:
+            if not (name and equals):
+                raise ConfigError("there is no name")
+            parse_endpoint(endpoint)
+        except ConfigError as error:
+            yield ("mesh", "reach", at), f'"{text}" cannot be used: {error}', "write NAME=tls/HOST:PORT"
     access = config.log.access
     if access not in ("-", "off") and not Path(access).parent.is_dir():
         yield ("log", "access"), f'"{access}" would be in a directory that is not there', "make it"

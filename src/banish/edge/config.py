@@ -163,6 +163,8 @@ class Mesh(msgspec.Struct, frozen=True, kw_only=True):
     """How long a record that every reachable edge says is lost is waited for. Past it everything is purged here."""
     catchup_wait_s: Annotated[float, Meta(ge=0)] = 5.0
     """How long a start waits to have all purges that the others hold. Past it `sites.on_partition` holds."""
+    reach: tuple[str, ...] = ()
+    """Where this edge reaches a member, if not where that one says that it listens: `NAME=tls/HOST:PORT`."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

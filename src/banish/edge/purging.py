@@ -170,6 +170,11 @@ class Purger:
         return self._issuer.passing
 
     @property
+    def edge(self) -> str:
+        """The id of this edge."""
+        return self._edge
+
+    @property
     def peers(self) -> Peers:
         """The other edges."""
         return self._issuer.peers

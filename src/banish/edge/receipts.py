@@ -74,6 +74,17 @@ class Reach(NamedTuple):
         return sum(one.complete for one in receipts) >= need
 
 
+def reach_of(text: str) -> Reach | None:
+    """What one who writes `all`, `quorum` or a number waits for; None: it is none of these."""
+    if text == "all":
+        return Reach()
+    if text == "quorum":
+        return Reach(quorum=True)
+    if text.isascii() and text.isdecimal() and 0 < int(text) < 10_000:
+        return Reach(int(text))
+    return None
+
+
 class Caller(NamedTuple):
     """Who asks."""
 

@@ -12,7 +12,7 @@ import contextlib
 import functools
 import shutil
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -172,7 +172,7 @@ class Edge:
             clock=self.clock,
             node=config.node,
             purge_id=self.purger.why,
-            passing=lambda: self.purger.passing or self._outcast,
+            passing=lambda: self.passing,
             children=Children(self.tiers, index=lambda: self.stamps.index, clock=self.clock),
             lease=self.lease,
         )
@@ -199,6 +199,11 @@ class Edge:
         self._keeper: asyncio.Task[None] | None = None
         self._retired: list[Runtimes] = []
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def passing(self) -> bool:
+        """Nothing is answered from what is stored, nor stored."""
+        return self.purger.passing or self._outcast
 
     @property
     def sites(self) -> Sites:
@@ -358,7 +363,8 @@ class Edge:
             lease=self.lease,
             clock=self.clock,
             accounts=self.accounts,
-            make_transport=make_transport or functools.partial(_zenoh, directory, self.accounts),
+            make_transport=make_transport
+            or functools.partial(_zenoh, directory, self.config.mesh.reach, self.accounts),
             on_outcast=self._cast_out,
             copies=self.config.purge.copies,
             copies_wait_s=self.config.purge.copies_wait_s,
@@ -425,15 +431,20 @@ class Edge:
                 await asyncio.sleep(SWEEP_EVERY_S)
 
 
-def _zenoh(directory: MeshDirectory, accounts: Accounts, me: Member) -> Transport:
+def _zenoh(directory: MeshDirectory, reach: Sequence[str], accounts: Accounts, me: Member) -> Transport:
     from banish.mesh.zenoh_transport import ZenohTransport  # only where there is a mesh: it takes memory
 
     settings = directory.settings()
+    ways: dict[str, tuple[str, ...]] = {}
+    for text in reach:
+        name, _, endpoint = text.partition("=")
+        ways[name] = (*ways.get(name, ()), endpoint)
     return ZenohTransport(
         me,
         topology=settings.topology,
         credentials=directory.credentials_of(settings),
         listen=settings.listen,
+        reach=ways,
         accounts=accounts,
     )
 

@@ -9,12 +9,14 @@ from banish.clock import Clock
 from banish.edge.receipts import (
     Caller,
     DryRun,
+    EdgeReceipt,
     Feed,
     Filters,
     Page,
     Purge,
     PurgeRequest,
     PurgeState,
+    Reach,
     Sample,
     Stage,
     TargetCount,
@@ -37,6 +39,7 @@ class FakePurger:
 
     def __init__(self, clock: Clock) -> None:
         self.log = LOG
+        self.edge = "0123456789abcdef"
         self.passing = False
         self.sweeps = True
         self.entries: list[Purge] = []
@@ -44,7 +47,10 @@ class FakePurger:
         self.waiting = 0
         """Callers that wait now."""
         self.somebody_waits = asyncio.Event()
-        self.waited: list[tuple[Wait | None, float, str | None]] = []
+        self.edges: tuple[EdgeReceipt, ...] = ()
+        """The mesh, as it is told."""
+        self.counted: list[bool] = []
+        self.waited: list[tuple[Wait | Reach | None, float, str | None]] = []
         self.forgotten: set[int] = set()
         """Apply indexes that the log does not go back to."""
         self.refusal: ClientError | None = None
@@ -115,11 +121,13 @@ class FakePurger:
         self,
         id: str,  # noqa: A002
         *,
-        wait: Wait | None = None,
+        wait: Wait | Reach | None = None,
         timeout_s: float = 0.0,
         after: str | None = None,
         sites: tuple[str, ...] | None = None,
+        counts: bool = False,
     ) -> PurgeState:
+        self.counted.append(counts)
         self.waited.append((wait, timeout_s, after))
         entry = self._find(id)
         if sites is not None and entry.sites and set(sites).isdisjoint(entry.sites):
@@ -197,8 +205,10 @@ class FakePurger:
         finally:
             self.waiting -= 1
 
-    def _answers(self, id: str, wait: Wait | None, after: str | None) -> bool:  # noqa: A002
+    def _answers(self, id: str, wait: Wait | Reach | None, after: str | None) -> bool:  # noqa: A002
         state = self._state(self._find(id))
+        if isinstance(wait, Reach):
+            return wait.holds(state.edges) or (after is not None and state.cursor != after)
         return (after is not None and state.cursor != after) or (wait is not None and wait.holds(state.state))
 
     def _state(self, entry: Purge) -> PurgeState:
@@ -211,8 +221,15 @@ class FakePurger:
             bytes=2048 * matched,
             targets=tuple(TargetCount(target=one, matched=matched, bytes=2048 * matched) for one in entry.targets),
             swept_at=self._clock.now() if swept else None,
-            cursor=f"{entry.state}.{matched}",
+            cursor=f"{entry.state}.{matched}{''.join(edge.state for edge in self.edges)}",
+            edges=self.edges,
+            membership="list" if self.edges else "",
         )
+
+    async def confirm(self, *edges: EdgeReceipt) -> None:
+        """The mesh is so far."""
+        self.edges = edges
+        await self.tell()
 
     def _find(self, id: str) -> Purge:  # noqa: A002
         for entry in self.entries:

@@ -41,3 +41,7 @@ class FakeEdge:
         self.store = Shelf(self.accounts)
         self.purger = FakePurger(self.clock)
         self.mesh: Meshing | None = None
+
+    @property
+    def passing(self) -> bool:
+        return self.purger.passing

@@ -15,8 +15,8 @@ from banish.mesh.members import Members
 from banish.purge.records import RecordKind, decode
 from banish.purge.stamps import Mode, Verdict
 from banish.purge.targets import tag_target
-from tests.looped import looped
 from tests.fellows import Fellow, Network, meshed, until
+from tests.looped import looped
 from tests.unit.edge import services
 from tests.unit.edge.services import ALICE, tag, tagged
 from tests.unit.edge.test_accepting import signed
