@@ -147,7 +147,7 @@ class MeshEdge:
         return call(self.admin_port, "GET", f"/purges/{purge}")[0] == 200
 
     def status(self) -> Any:
-        return self.ask("GET", "/status")
+        return self.ask("GET", "/mesh")
 
 
 class Mesh:
@@ -185,7 +185,7 @@ class Mesh:
 
 def heard_by(edge: MeshEdge) -> set[str]:
     """The names of the members that an edge hears."""
-    return {member["name"] for member in edge.status()["members"] if member.get("heard")}
+    return {member["name"] for member in edge.status()["members"] if member["contact"] == "heard"}
 
 
 def until_hears(edge: MeshEdge, others: set[str]) -> None:
@@ -202,27 +202,42 @@ def until(holds: Callable[[], bool], what: str, *, within_s: float = WAIT_S) -> 
     return time.monotonic() - began
 
 
+Ways = Callable[[dict[str, MeshEdge]], "contextlib.AbstractContextManager[dict[tuple[str, str], Link]]"]
+"""Lays ways between edges, and has each know the ports by which it reaches the others (`MeshEdge.reach`)."""
+
+
+def ways_here(way: Way | None = None, *, seed: int = 0) -> Ways:
+    """Ways in this process, to be parted and healed."""
+
+    @contextlib.contextmanager
+    def laid(edges: dict[str, MeshEdge]) -> Iterator[dict[tuple[str, str], Link]]:
+        with contextlib.ExitStack() as stack:
+            loop = stack.enter_context(loop_thread())
+            links: dict[tuple[str, str], Link] = {}
+            for dialler, dialled in itertools.permutations(edges, 2):
+                link = Link(("127.0.0.1", edges[dialled].mesh_port), way, seed=seed)
+                links[dialler, dialled] = stack.enter_context(on_loop(loop, link))
+                edges[dialler].reach[dialled] = link.port
+            yield links
+
+    return laid
+
+
 @contextlib.contextmanager
 def mesh_of(
-    directory: Path, *names: str, way: Way | None = None, settings: str = "", site: str = "", seed: int = 0
+    directory: Path, *names: str, way: Way | None = None, settings: str = "", site: str = "", ways: Ways | None = None
 ) -> Iterator[Mesh]:
     """A mesh at work until the block ends. `settings` and `site` are lines of every edge's configuration."""
     with contextlib.ExitStack() as stack:
         origin = stack.enter_context(started_origin())
-        loop = stack.enter_context(loop_thread())
         edges: dict[str, MeshEdge] = {}
         text = f'{settings}\n[[sites]]\nname = "site"\norigin = "{origin.url}"\n{site}\n'
         for name in names:
             (directory / name).mkdir(parents=True)
             edges[name] = MeshEdge(name, directory / name, text)
-            stack.callback(edges[name].close)
-        links: dict[tuple[str, str], Link] = {}
-        for dialler, dialled in itertools.permutations(names, 2):
-            link = Link(("127.0.0.1", edges[dialled].mesh_port), way, seed=seed)
-            links[dialler, dialled] = stack.enter_context(on_loop(loop, link))
-            edges[dialler].reach[dialled] = link.port
-        mesh = Mesh(origin, edges, links)
+        mesh = Mesh(origin, edges, stack.enter_context((ways or ways_here(way))(edges)))
         for name in names:
+            stack.callback(edges[name].close)
             admit(mesh, name, by=names[0])
             edges[name].start()
         mesh.until_all_hear()
@@ -237,5 +252,5 @@ def admit(mesh: Mesh, name: str, *, by: str) -> None:
         return
     invitation = str(edge.directory / "invitation")
     admin = f"127.0.0.1:{mesh[by].admin_port}"
-    command("mesh", "invite", name, "--listen", edge.endpoint, "--output", invitation, "--admin", admin)
+    command("mesh", "invite", name, "--listen", edge.endpoint, "--out", invitation, "--admin", admin)
     command("join", invitation, "--data", str(edge.data))

@@ -29,7 +29,7 @@ through. A million stamps are 200 MB by their bound."""
 
 def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """The whole measurement."""
-    settings = 'log.level = "error"\npurge.stamp_min_age_s = 1'
+    settings = "purge.stamp_min_age_s = 1"
     with mesh_of(scratch, *NAMES, settings=settings) as mesh:
         found = _intake(mesh, options.seconds)
         found["catch_up"] = _catch_up(mesh, options.missed)
