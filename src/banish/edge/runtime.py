@@ -20,12 +20,14 @@ from banish.tables import Accounts
 
 
 class ParentRuntime:
-    """Another edge that is asked in place of the origin. Until `avoided_until`, by the monotonic clock, it is not."""
+    """Another edge that is asked in place of the origin. Until `avoided_until`, by the monotonic clock, it is not.
+    `failures` counts those in a row."""
 
     def __init__(self, parent: Parent, group: OriginGroup) -> None:
         self.name = parent.name
         self.group = group
         self.avoided_until = 0.0
+        self.failures = 0
 
 
 class SiteRuntime:

@@ -79,8 +79,15 @@ log = structlog.get_logger(__name__)
 class Tier(Protocol):
     """What tiers need of the mesh. The methods that do not wait belong to the event loop."""
 
-    edge: str
-    epoch: str
+    @property
+    def edge(self) -> str:
+        """This edge's id."""
+        ...
+
+    @property
+    def epoch(self) -> str:
+        """This edge's present epoch."""
+        ...
 
     def sign(self, payload: bytes) -> bytes:
         """This edge's signature."""
@@ -174,10 +181,11 @@ class Tiers:
         since: Sequence[Position] = (),
     ) -> Asking | None:
         """What to send to a parent with a request for `about` (method, target, host), on behalf of `child` if it came
-        from one; None if it cannot be sent: the header would be too long, or the way is.
+        from one; None if it cannot be sent: the header would be too long, or the way is, or the mesh is gone.
         """
         tier = self.tier
-        assert tier is not None
+        if tier is None:
+            return None
         marks = dict(tier.unconfirmed(parent))
         path: tuple[str, ...] = (tier.edge,)
         if child is not None:
@@ -277,14 +285,14 @@ class Tiers:
         """The apply index that a response's fence has to have reached to answer a child, of whom the request arrived
         at `index`. What a purge that is not known here has hit nobody knows: then nothing fetched before will do."""
         tier = self.tier
-        assert tier is not None
-        known = [tier.index_of(position) for position in child.ask.since]
+        known = [tier.index_of(position) if tier is not None else None for position in child.ask.since]
         return max([index if at is None else at for at in known], default=0)
 
-    def statement(self, child: Child, worth: Worth, status: int, fields: Fields, length: str) -> str:
-        """The field value that goes with an answer to a child."""
+    def statement(self, child: Child, worth: Worth, status: int, fields: Fields, length: str) -> str | None:
+        """The field value that goes with an answer to a child; None if the mesh is gone meanwhile."""
         tier = self.tier
-        assert tier is not None
+        if tier is None:
+            return None
         about = answered(child.ask.child, child.ask.nonce, status, fields, length)
         said = Statement(TIER_VERSION, tier.edge, tier.epoch, worth, child.covers, child.covers)
         return encode_statement(said, about, tier.sign)

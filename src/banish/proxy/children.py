@@ -13,6 +13,7 @@ Source: PURGE rules 28 to 30.
 from collections.abc import Callable
 
 import msgspec
+import structlog
 
 from banish.caching.cache_status import Outcome
 from banish.clock import Clock
@@ -26,6 +27,8 @@ from banish.proxy.exchange import Answer, Request
 _STALE = frozenset({Outcome.STALE, Outcome.STALE_ERROR})
 _FAILED = frozenset({Outcome.ERROR, Outcome.REFUSED, Outcome.UNSATISFIABLE})
 _NO_LENGTH = frozenset({204, 304})
+
+log = structlog.get_logger(__name__)
 
 
 class Children:
@@ -51,7 +54,11 @@ class Children:
             request.target = request_target(head.method, head.target, host, child.ask.scheme)
         except ClientError:
             return
-        await self._tiers.admit(child)
+        try:
+            await self._tiers.admit(child)
+        except Exception:  # the mesh's fault is not the request's: it is a client's then
+            log.exception("a child's request cannot be taken in as one")
+            return
         request.arrived_index = self._index()
         child.fence_min = self._tiers.fence_min(child, request.arrived_index)
         request.child = child
@@ -65,7 +72,7 @@ class Children:
         if not length and answer.length is not None and answer.status not in _NO_LENGTH:
             length = str(answer.length)
         value = self._tiers.statement(child, _worth(child, answer.outcome), answer.status, fields, length)
-        answer.fields = fields.plus(FIELD, value)
+        answer.fields = fields if value is None else fields.plus(FIELD, value)
 
 
 def _worth(child: Child, outcome: Outcome) -> Worth:

@@ -21,7 +21,7 @@ from banish.caching.storing import make_metadata
 from banish.clock import Clock
 from banish.edge.runtime import ParentRuntime
 from banish.edge.tiering import Asking, Tiers
-from banish.errors import ClientError, OriginError
+from banish.errors import ClientError, ConnectFailed, OriginError
 from banish.http.fields import Fields
 from banish.http.messages import RequestHead
 from banish.mesh.tiers import FIELD, FIELD_LOWER, POSITIONS_MAX, Worth
@@ -33,6 +33,9 @@ from banish.purge.stamps import PurgeTable, Verdict
 
 AVOID_PARENT_S = 10.0
 """How long a parent that could not be reached, or proved nothing, is not asked."""
+FAILURES_MAX = 3
+"""Answers in a row that did not come, or were cut off, before it is not asked. One may be its origin's slowness with
+one URL, which no client is to use to keep all the others from their parent."""
 
 _USED = (Worth.FRESH, Worth.PASSED)
 
@@ -148,31 +151,38 @@ class Upstream:
             response = await parent.group.fetch(
                 msgspec.structs.replace(head, fields=told), None, on_interim=plan.pass_interim
             )
-        except OriginError:
-            self._avoid(parent, "unreachable")
+        except OriginError as error:
+            parent.failures += 1
+            self._tiers.count(parent.name, "unreachable")
+            if isinstance(error, ConnectFailed) or parent.failures >= FAILURES_MAX:
+                self._avoid(parent)
             return _Reply(reached=False)
+        parent.failures = 0
         return self._judged(parent, plan, asking, response, since=bool(since))
 
     def _judged(
         self, parent: ParentRuntime, plan: Plan, asking: Asking, response: OriginResponse, *, since: bool
     ) -> _Reply:
-        """What a parent's answer is worth."""
-        fields = response.head.fields
+        """What a parent's answer is worth. One that did not get as far as reading the ask (the head was too large for
+        it, say) is not at fault for other requests: no client is to keep those from it.
+        """
+        fields, status = response.head.fields, response.head.status
         asked_since = since or (plan.child is not None and bool(plan.child.ask.since))
-        worth = self._tiers.proven(asking, response.head.status, fields, fields.get(FIELD_LOWER), since=asked_since)
-        if worth is None:
-            self._avoid(parent, "unproved")
+        worth = self._tiers.proven(asking, status, fields, fields.get(FIELD_LOWER), since=asked_since)
+        self._tiers.count(parent.name, worth or "unproved")
+        if worth is None and (status < 400 or FIELD_LOWER in fields):
+            self._avoid(parent)
             self._tiers.complain("a parent does not prove that it has all purges", parent.name)
-        else:
-            self._tiers.count(parent.name, worth)
+        elif worth is Worth.FAILED and status == 421:
+            self._avoid(parent)
+            self._tiers.complain("a parent has other rules for a site, or has it not", parent.name)
         if worth is None or worth is Worth.FAILED:
             response.close()
             return _Reply()
         return _Reply(response, worth)
 
-    def _avoid(self, parent: ParentRuntime, outcome: str) -> None:
+    def _avoid(self, parent: ParentRuntime) -> None:
         parent.avoided_until = self._clock.monotonic() + AVOID_PARENT_S
-        self._tiers.count(parent.name, outcome)
 
     def _since(self, plan: Plan) -> tuple[Position, ...]:
         """The purges that caused the asking, and those that are known to have hit the URL: what the parent has may be

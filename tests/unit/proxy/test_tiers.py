@@ -8,9 +8,10 @@ import pytest
 
 from banish.caching.cache_status import Outcome
 from banish.caching.policy import CachePolicy
-from banish.errors import ConnectFailed
+from banish.errors import ConnectFailed, OriginTimeout
+from banish.http.fields import Fields
 from banish.http.messages import RequestHead, ResponseHead
-from banish.proxy.upstream import AVOID_PARENT_S
+from banish.proxy.upstream import AVOID_PARENT_S, FAILURES_MAX
 from banish.purge.targets import tag_target
 from tests.byhand import ByHand, Exchange, Whole, run
 from tests.tiering import FakeMesh, edge_of, join, without
@@ -632,6 +633,76 @@ def test_edges_without_a_mesh_ask_the_origin() -> None:
     async def scene() -> None:
         pair = Pair()
         pair.child.tiers.tier = None
+        assert (await pair.ask_by_origin(pair.child)).body == b"two"
+
+    run(scene())
+
+
+# --- what no client may bring about
+
+
+def test_one_slow_page_does_not_keep_the_others_from_their_parent() -> None:
+    async def scene() -> None:
+        pair = Pair()
+        await pair.above()
+        await pair.above(target="/b")
+
+        async def cut_off() -> None:
+            raise OriginTimeout("first_byte", "too slow")
+
+        pair.way.before_return = cut_off
+        for _ in range(FAILURES_MAX - 1):
+            assert (await pair.ask_by_origin(pair.child, "Cache-Control: no-store")).body == b"two"
+        pair.way.before_return = None
+        assert (await pair.ask("/b")).body == b"one"
+        pair.way.before_return = cut_off
+        for _ in range(FAILURES_MAX):
+            assert (await pair.ask_by_origin(pair.child, "Cache-Control: no-store")).body == b"two"
+        pair.way.before_return = None
+        asked = len(pair.way.asked)
+        assert (await pair.ask_by_origin(pair.child)).body == b"two"
+        assert len(pair.way.asked) == asked
+
+    run(scene())
+
+
+def test_a_head_too_large_for_the_parent_does_not_keep_others_from_it() -> None:
+    async def scene() -> None:
+        pair = Pair()
+        await pair.above()
+        await pair.above(target="/b")
+        pair.way.on_response = lambda head: ResponseHead(431, Fields())
+        assert (await pair.ask_by_origin(pair.child)).body == b"two"
+        pair.way.on_response = lambda head: head
+        assert (await pair.ask("/b")).body == b"one"
+
+    run(scene())
+
+
+def test_a_mesh_that_fails_leaves_a_childs_request_a_clients() -> None:
+    async def scene() -> None:
+        pair = Pair()
+        await pair.above()
+
+        async def fail(marks: object) -> None:
+            raise RuntimeError("a fault")
+
+        pair.at_parent.catching_up = fail
+        pair.mesh.purge(pair.child, [pair.child.url("/x")])
+        assert (await pair.ask_by_origin(pair.child)).body == b"two"
+
+    run(scene())
+
+
+def test_a_mesh_that_is_gone_meanwhile_proves_nothing() -> None:
+    async def scene() -> None:
+        pair = Pair()
+        await pair.above()
+
+        async def gone() -> None:
+            pair.child.tiers.tier = None
+
+        pair.way.before_return = gone
         assert (await pair.ask_by_origin(pair.child)).body == b"two"
 
     run(scene())
