@@ -70,6 +70,9 @@ class FakeTier:
     def named(self, name: str) -> str | None:
         return self._mesh.tiers[name].edge if name in self._mesh.tiers else None
 
+    def has_member(self, edge: str) -> bool:
+        return any(tier.edge == edge for tier in self._mesh.tiers.values()) and edge not in self._mesh.forgotten
+
     def epoch_of(self, edge: str) -> str:
         return self.epochs.get(edge, "")
 
@@ -123,6 +126,7 @@ class FakeMesh:
     def __init__(self) -> None:
         self.tiers: dict[str, FakeTier] = {}
         self.log: dict[Position, tuple[tuple[Target, ...], tuple[Target, ...]]] = {}
+        self.forgotten: set[str] = set()
 
     def add(self, name: str, edge: ByHand) -> FakeTier:
         """An edge joins."""

@@ -52,6 +52,9 @@ class HandMesh:
     def named(self, name: str) -> str | None:
         return self.names.get(name)
 
+    def has_member(self, edge: str) -> bool:
+        return edge in self.keys
+
     def epoch_of(self, edge: str) -> str:
         return ""
 
@@ -148,7 +151,7 @@ def test_a_page_comes_through_both_edges_once_and_says_so() -> None:
 
 def test_large_and_chunked_bodies_come_through_whole() -> None:
     async def scene(stage: Tiers) -> None:
-        large = secrets.token_bytes(3 << 20)
+        large = secrets.token_bytes(300_000)
         stage.origin.respond("/large", headers=FRESH, body=large)
         head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"
         stage.origin.play("/chunked", head + b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n")

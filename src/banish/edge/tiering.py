@@ -101,6 +101,10 @@ class Tier(Protocol):
         """The id of the member of this name."""
         ...
 
+    def has_member(self, edge: str) -> bool:
+        """Whether it belongs to the mesh now: the signatures of one that was forgotten are still known."""
+        ...
+
     def epoch_of(self, edge: str) -> str:
         """The present epoch of an edge, as far as is known here; empty: it was never heard."""
         ...
@@ -249,7 +253,7 @@ class Tiers:
             ask = read_ask(value)
             if abs(now - ask.at_ms / 1000) > CLOCK_S_MAX or ask.at_ms / 1000 <= self._refused_until:
                 return None
-            if tier.edge in ask.path or (ask.child, ask.nonce) in self._nonces:
+            if tier.edge in ask.path or (ask.child, ask.nonce) in self._nonces or not tier.has_member(ask.child):
                 return None
             holds = ask_holds(value, Asked(tier.edge, *about), lambda sig, data: tier.verify(ask.child, sig, data))
         except RecordError:

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog.testing
 
 from banish.caching.cache_status import Outcome
 from banish.caching.policy import CachePolicy
@@ -537,6 +538,17 @@ def test_an_ask_that_is_changed_by_one_letter_is_nobodys() -> None:
     forged(change)
 
 
+def test_an_edge_that_was_forgotten_is_a_client() -> None:
+    async def scene() -> None:
+        pair = Pair()
+        await pair.above()
+        pair.mesh.forgotten.add(pair.at_child.edge)
+        assert (await pair.ask_by_origin(pair.child)).body == b"two"
+        assert "banish-tier" not in pair.way.answered[0].fields
+
+    run(scene())
+
+
 def test_an_old_ask_is_refused() -> None:
     async def scene() -> None:
         pair = Pair()
@@ -689,7 +701,9 @@ def test_a_mesh_that_fails_leaves_a_childs_request_a_clients() -> None:
 
         pair.at_parent.catching_up = fail
         pair.mesh.purge(pair.child, [pair.child.url("/x")])
-        assert (await pair.ask_by_origin(pair.child)).body == b"two"
+        with structlog.testing.capture_logs() as logs:
+            assert (await pair.ask_by_origin(pair.child)).body == b"two"
+        assert "a child's request cannot be taken in as one" in [entry["event"] for entry in logs]
 
     run(scene())
 
