@@ -720,3 +720,15 @@ def test_a_mesh_that_is_gone_meanwhile_proves_nothing() -> None:
         assert (await pair.ask_by_origin(pair.child)).body == b"two"
 
     run(scene())
+
+
+def test_the_lane_leaves_what_says_it_is_a_childs_to_the_pipeline() -> None:
+    async def scene() -> None:
+        edge = ByHand()
+        await edge.store_one("/a", *FRESH)
+        await edge.ask("/a")
+        assert edge.lane_answers() is not None
+        for name in ("Banish-Tier", "banish-tier", "BANISH-TIER"):
+            assert edge.lane_answers("/a", f"{name}: x") is None
+
+    run(scene())
