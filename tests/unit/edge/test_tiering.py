@@ -1,5 +1,6 @@
-"""The service of one edge that speaks with children and parents; whole exchanges are in tests/unit/proxy/test_tiers.py."""
+"""One edge's dealings with children and parents; whole exchanges are in tests/unit/proxy/test_tiers.py."""
 
+import itertools
 from unittest import mock
 
 from banish.edge import tiering
@@ -86,7 +87,7 @@ def test_a_way_that_is_too_long_and_too_many_purges_are_not_asked() -> None:
     two = Two()
     edges: list[ByHand] = [two.child, two.parent, *[edge_of(two.mesh, f"e{at}") for at in range(PATH_MAX)]]
     child = None
-    for one, other in zip(edges, edges[1:], strict=False):
+    for one, other in itertools.pairwise(edges):
         asking = one.tiers.ask(two.mesh.of(other).edge, ABOUT, scheme="http", rules=b"", child=child)
         if asking is None:
             break
