@@ -84,7 +84,7 @@ class FakeTier:
     def covers(self, marks: Marks) -> bool:
         return self.held.covers(marks)
 
-    async def catch_up(self, marks: Marks, timeout_s: float) -> bool:
+    async def catch_up(self, marks: Marks, by: str, timeout_s: float) -> bool:
         if self.catching_up is not None:
             await self.catching_up(marks)
         else:

@@ -64,7 +64,7 @@ class HandMesh:
     def covers(self, marks: Marks) -> bool:
         return all(seq <= self.here for seq in marks.values())
 
-    async def catch_up(self, marks: Marks, timeout_s: float) -> bool:
+    async def catch_up(self, marks: Marks, by: str, timeout_s: float) -> bool:
         if self.pull is not None:
             await self.pull()
         return self.covers(marks)

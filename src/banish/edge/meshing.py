@@ -552,6 +552,10 @@ class Mesh:
         member = self.members.named(name)
         return None if member is None else member.edge
 
+    def has_member(self, edge: str) -> bool:
+        """Whether it belongs now."""
+        return edge in self.members
+
     def epoch_of(self, edge: str) -> str:
         """The present epoch of an edge; empty: it was never heard."""
         peer = self.replica.peer(edge)
@@ -565,9 +569,10 @@ class Mesh:
         """Whether everything up to these marks is in effect here: the worker may have some of it before it."""
         return not (self._work_left or self._working) and self.replica.received.covers(marks)
 
-    async def catch_up(self, marks: Marks, timeout_s: float) -> bool:
-        """Have everything up to these marks in effect here; whether that came about."""
-        self._do(self.replica.wanted(marks, "", self.now()))
+    async def catch_up(self, marks: Marks, by: str, timeout_s: float) -> bool:
+        """Have everything up to these marks, which are in effect at the edge `by`, in effect here; whether that came
+        about."""
+        self._do(self.replica.wanted(marks, by, self.now()))
         return await self.confirming.until(lambda: self.covers(marks), timeout_s)
 
     def index_of(self, position: Position) -> int | None:

@@ -118,8 +118,9 @@ class Tier(Protocol):
         """Whether everything up to these marks is in effect here."""
         ...
 
-    async def catch_up(self, marks: Marks, timeout_s: float) -> bool:
-        """Have everything up to these marks in effect here, from whoever holds it; whether that came about."""
+    async def catch_up(self, marks: Marks, by: str, timeout_s: float) -> bool:
+        """Have everything up to these marks, which are in effect at the edge `by`, in effect here, from whoever holds
+        it; whether that came about."""
         ...
 
     def index_of(self, position: Position) -> int | None:
@@ -280,7 +281,7 @@ class Tiers:
             return
         outcome = "covered"
         if not tier.covers(marks):
-            caught_up = await tier.catch_up(marks, self.settings.catchup_wait_s)
+            caught_up = await tier.catch_up(marks, child.ask.child, self.settings.catchup_wait_s)
             outcome = "caught_up" if caught_up and tier.covers(marks) else "passed"
         child.covers = outcome != "passed"
         self._answered.add(outcome)

@@ -1,7 +1,7 @@
 """Asks: which edge is asked for what is missing, how much at once, and what it means that it is not there.
 
-    candidates   those who can be reached and have said that they hold it durably: the issuer first, else whoever has
-                 least to do for us
+    candidates   those who can be reached and have said that they hold it durably, or that it is in effect there: the
+                 issuer first, else whoever has least to do for us
     silent       did not answer in time: left alone for a while, twice as long each time
     gone         answered, holds the number, and has its record no more (cut from its log, damaged, or it never had it
                  and covered it)
@@ -132,7 +132,7 @@ class Asks:
         return (
             self._busy.get(peer.edge, 0) < ASKS_OF_ONE_MAX
             and peer.avoid_until <= now
-            and peer.held(gap.stream) >= gap.first
+            and max(peer.held(gap.stream), peer.claims.get(gap.stream, 0)) >= gap.first
             and reach.reaches(peer, now)
             and not self.is_gone(peer.edge, gap.stream, gap.first, now)
         )

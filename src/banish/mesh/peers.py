@@ -40,6 +40,7 @@ class Peer:
         "_later",
         "_whole",
         "avoid_until",
+        "claims",
         "clean",
         "digest_at",
         "edge",
@@ -83,6 +84,8 @@ class Peer:
         self.issued = 0
         self.whole_seen = False
         self.list_differs_since = inf
+        self.claims: Mapping[Stream, int] = _NO_CLEAN
+        """Up to where it has said, beside its digests, that purges are in effect there: it can be asked for them."""
         self._whole = _NO_MARKS
         self._later: dict[Stream, Far] = {}
         self._folds: dict[str, int] = {}
@@ -126,6 +129,8 @@ class Peer:
 
     def correct(self, stream: Stream, held: int) -> None:
         """It holds less than it had said."""
+        if stream in self.claims:
+            self.claims = {claimed: mark for claimed, mark in self.claims.items() if claimed != stream}
         if self.held(stream) > held:
             self._later[stream] = Far(held, min(held, self.far(stream).swept))
             if stream in self._whole:

@@ -766,13 +766,16 @@ class Replica:
         return self._known.heard.until(edge)
 
     def wanted(self, marks: Marks, by: str, now: float) -> list[Effect]:
-        """An edge has said, in another way than by a digest, that records up to these marks exist: what is missing of
-        them is to be had at once.
+        """An edge has said, in another way than by a digest, that records up to these marks are in effect there: what
+        is missing of them is to be had at once, from whoever has it.
         """
         if not self._speaks:
             return []
+        peer = self._known.peers.get(by)
+        if peer is not None:
+            peer.claims = dict(marks)
         for stream, mark in marks.items():
-            self._known.learn(stream, mark, by, now)
+            self._known.learn(stream, mark, stream[0] if peer is not None else by, now)
         return self._go_on([], now, ask=True)
 
     @property

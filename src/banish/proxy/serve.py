@@ -226,6 +226,8 @@ class Edge:
         except BaseException:
             await self.stop()
             raise
+        if self.mesh is None and any(site.config.parent for site in self.sites.all):
+            log.warning("this edge belongs to no mesh: no parent is asked, but the origin")
         if self.access_log.enabled:
             self.hot.log = self._front.hit
         try:

@@ -38,6 +38,28 @@ def test_what_is_lost_and_followed_by_more_is_asked_for_at_once() -> None:
     assert table["b"].replica.held.has(lost)
 
 
+def test_what_a_child_says_is_in_effect_there_is_asked_of_it_before_any_digest_tells() -> None:
+    table = Table("a", "b", "c")
+    table.start()
+    own, other = table.purge("a"), table.purge("c")
+    table.post = [post for post in table.post if "b" not in post[:2]]
+    table.deliver()
+    marks = {(position.edge, position.epoch): position.seq for position in (own, other)}
+    table.do("b", table["b"].replica.wanted(marks, table["a"].edge, table.now))
+    table.deliver()
+    assert table["b"].replica.received.covers(marks)
+
+
+def test_what_one_who_is_no_member_says_is_in_effect_is_waited_for_and_asked_of_nobody() -> None:
+    table = Table("a", "b")
+    table.start()
+    own = table.purge("a")
+    table.post.clear()
+    asked = len(table.does("b", AskFor))
+    table.do("b", table["b"].replica.wanted({(own.edge, own.epoch): own.seq}, "f" * 16, table.now))
+    assert len(table.does("b", AskFor)) == asked
+
+
 def test_a_lost_last_record_is_said_again_until_it_is_confirmed() -> None:
     table = Table("a", "b")
     table.start()
