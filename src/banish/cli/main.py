@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 import banish
-from banish.cli import mesh, purge, purges, store
-from banish.cli.asking import AdminOption, JsonOption, TokenOption
+from banish.cli import mesh, purge, purges, status, store
+from banish.cli.asking import AdminOption, JsonOption, TokenOption, Waits
 from banish.cli.report import EXIT_CANNOT_START, console, show_problems
 from banish.edge.config import DEFAULT_ADMIN, Config, load
 from banish.errors import ConfigError, LogUnwritable, Problem, StoreError
@@ -174,9 +174,10 @@ def explain(
         show(answer, out())
 
 
-app.command("purge")(purge.purge)
+app.command("purge", cls=Waits)(purge.purge)
 app.add_typer(purges.app, name="purges")
 app.add_typer(store.app, name="store")
+app.command("status")(status.status)
 app.add_typer(mesh.app, name="mesh")
 app.command("join")(mesh.join)
 

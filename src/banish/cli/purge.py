@@ -26,6 +26,7 @@ from banish.cli.asking import (
     answered,
     moment,
     seconds,
+    waited_for,
 )
 from banish.edge.config import DEFAULT_ADMIN
 
@@ -60,7 +61,7 @@ def purge(
     soft: Annotated[bool, typer.Option("--soft", help="Stale, not gone; can be undone for a while.")] = False,
     reason: ReasonOption = "",
     at: Annotated[str | None, typer.Option(metavar="WHEN", help="Later: 5m, or 2030-01-31T18:00:00Z.")] = None,
-    wait: WaitOption = False,
+    wait: WaitOption = None,
     timeout: TimeoutOption = WAIT,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Purge nothing; say what would be purged.")] = False,
     key: Annotated[
@@ -72,11 +73,13 @@ def purge(
 ) -> None:
     """Make a running edge forget: all that is named, as one batch.
 
-    When it returns, the purge is in effect and on disk; with --wait, all that it matched is gone too.
+    When it returns, the purge is in effect and on disk; with --wait, all that it matched is gone too. --wait all waits
+    until every edge of the mesh has it, and shows them one by one.
 
     A line of a file is a word and a value (tag news), a URL, or a target in JSON ({"tag": "news"}).
 
-    Exit codes: 0 done; 1 refused; 2 the command is not right, or no edge answers; 3 --wait ran out (the purge stands).
+    Exit codes: 0 done; 1 refused; 2 the command is not right, or no edge answers; 3 --wait ran out; 4 --wait all, quorum
+    or N did, and some edges do not have it. The purge stands in both.
     """
     _check(url=url, header=header, prefix=prefix, boundary=boundary)
     targets = [
@@ -94,12 +97,15 @@ def purge(
         raise typer.BadParameter("say what: --tag, --url, --prefix, --host, --pattern, --regex, --everything or --from")
     body = {"targets": targets, "mode": "soft" if soft else "hard", "site": site, "reason": reason, "dry_run": dry_run}
     body["at"] = moment(at, sign="+") if at is not None else None
-    wait_s = seconds(timeout, "--timeout") if wait else None
+    wait = waited_for(wait)
+    wait_s = seconds(timeout, "--timeout")
     sent = {name: value for name, value in body.items() if value}
-    raise typer.Exit(_ask(admin, token, sent, key or str(uuid.uuid4()), wait_s, as_json=as_json))
+    raise typer.Exit(_ask(admin, token, sent, key or str(uuid.uuid4()), wait, wait_s, as_json=as_json))
 
 
-def _ask(admin: str, token: str | None, body: Target, key: str, wait_s: float | None, *, as_json: bool) -> int:
+def _ask(
+    admin: str, token: str | None, body: Target, key: str, wait: str | None, wait_s: float, *, as_json: bool
+) -> int:
     """Purge, or say what would be; the exit code."""
     from banish.cli.api import Api
     from banish.cli.telling import out, show_dry_run
@@ -109,7 +115,7 @@ def _ask(admin: str, token: str | None, body: Target, key: str, wait_s: float | 
     with answered():
         answer = api.ask("POST", "/purges", body=body, headers={"Idempotency-Key": key}, again=True)
         if "dry_run" not in body:
-            return finish(api, answer, wait_s, as_json=as_json)
+            return finish(api, answer, wait, wait_s, as_json=as_json)
         if as_json:
             print(json.dumps(answer, indent=2))
         else:

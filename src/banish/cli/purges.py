@@ -24,9 +24,11 @@ from banish.cli.asking import (
     TimeoutOption,
     TokenOption,
     WaitOption,
+    Waits,
     answered,
     moment,
     seconds,
+    waited_for,
 )
 from banish.cli.report import console
 from banish.edge.config import DEFAULT_ADMIN
@@ -148,11 +150,11 @@ AdminAgain = Annotated[
 TokenAgain = Annotated[str | None, typer.Option("--token", metavar="TOKEN", help="If the listener asks for one.")]
 
 
-@app.command()
+@app.command(cls=Waits)
 def show(
     context: typer.Context,
     id_: IdArgument,
-    wait: WaitOption = False,
+    wait: WaitOption = None,
     timeout: TimeoutOption = WAIT,
     as_json: JsonOption = False,
     admin: AdminAgain = None,
@@ -164,10 +166,10 @@ def show(
     """
     from banish.cli.waiting import finish
 
-    wait_s = seconds(timeout, "--timeout") if wait else None
+    wait, wait_s = waited_for(wait), seconds(timeout, "--timeout")
     with answered():
         api = _api(context, admin, token)
-        raise typer.Exit(finish(api, api.get(f"/purges/{id_}"), wait_s, as_json=as_json))
+        raise typer.Exit(finish(api, api.get(f"/purges/{id_}"), wait, wait_s, as_json=as_json))
 
 
 @app.command()
@@ -185,7 +187,7 @@ def undo(
     with answered():
         api = _api(context, admin, token)
         query = [("reason", reason)] if reason else []
-        raise typer.Exit(finish(api, api.ask("DELETE", f"/purges/{id_}", query), None, as_json=as_json))
+        raise typer.Exit(finish(api, api.ask("DELETE", f"/purges/{id_}", query), None, 0.0, as_json=as_json))
 
 
 @app.command()

@@ -32,6 +32,10 @@ _SOFT_MEANINGS = {
 _KINDS = ("url", "prefix", "host", "tag", "group", "pattern", "regex", "everything")
 
 
+EDGE_STYLES = {"swept": "green", "applied": "green", "joined-clean": "cyan", "behind": "yellow", "unreachable": "red"}
+"""Colour of each state of an edge."""
+
+
 def out() -> Console:
     """Standard output. Text is printed as it is: nothing is taken for markup, and long lines run on."""
     return Console(markup=False, highlight=False, soft_wrap=True)
@@ -81,6 +85,10 @@ def _rows(purge: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield label.replace("_", " "), moment(purge[label])
     if purge.get("actor"):
         yield "by", _who(purge)
+    if purge.get("copies"):
+        yield "durable on", f"{purge['copies']} edge{'' if purge['copies'] == 1 else 's'} when it was answered"
+    for at, edge in enumerate(purge.get("edges", ())):
+        yield "edges" if at == 0 else "", f"{edge['name']}: {edge_text(edge)}"
     for label in ("reason", "about", "followed_by"):
         if purge.get(label):
             yield label.replace("_", " "), purge[label]
@@ -88,6 +96,13 @@ def _rows(purge: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "widened", text
     if state == "scheduled" or (state == "applied" and purge["kind"] == "purge" and purge["mode"] == "soft"):
         yield "undo", f"banish purges undo {purge['id']}"
+
+
+def edge_text(edge: dict[str, Any]) -> str:
+    """How far one edge is: `applied, 12.3 ms`."""
+    lag = f", {edge['lag_ms']:.1f} ms" if edge.get("lag_ms") else ""
+    matched = f", {counted(edge)}" if "matched" in edge else ""
+    return f"{edge['state']}{lag}{matched}"
 
 
 def _count(target: dict[str, Any]) -> str:

@@ -1,11 +1,12 @@
 """Waiting for a purge, with its progress before one's eyes.
 
-    POST answered ─▶ GET /purges/{id}?wait=swept&after=CURSOR ─▶ … ─▶ swept
+    POST answered ─▶ GET /purges/{id}?wait=swept&after=CURSOR ─▶ … ─▶ swept; or on all edges, a quorum, N
                               │ any change: shown, and asked again from its cursor
                               │ broken off, edge restarting: asked again
                               └ time is up: the purge stands
 
-On a terminal the state and the counts are drawn in place; elsewhere each change of state is a line.
+On a terminal the state, the counts and each edge of the mesh are drawn in place; elsewhere each change of state, of an
+edge too, is a line.
 
 Not here: what is told of a purge that is over (`telling.py`).
 Units: seconds by the monotonic clock.
@@ -23,9 +24,9 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from banish.cli.api import Api, CannotAsk, Refused
-from banish.cli.asking import EXIT_REFUSED, EXIT_TIMED_OUT
+from banish.cli.asking import EXIT_INCOMPLETE, EXIT_REFUSED, EXIT_TIMED_OUT
 from banish.cli.report import aligned, console, show_problems
-from banish.cli.telling import counted, meaning, out, show_purge, target_text
+from banish.cli.telling import EDGE_STYLES, counted, edge_text, meaning, out, show_purge, target_text
 from banish.errors import ConfigError
 
 POLL_S = 25.0
@@ -37,18 +38,35 @@ AGAIN_AFTER_S = 0.5
 ROWS_MAX = 12
 """Targets drawn at once."""
 
+EDGES_MAX = 40
+"""Edges drawn at once, those that do not have it first."""
+
 FINAL = frozenset({"swept", "undone", "cancelled"})
+HAVE = frozenset({"applied", "swept", "joined-clean"})
+"""States of edges on which nothing that it matches is answered any more."""
 
 Show = Callable[[dict[str, Any]], None]
 
 
-def wait_for(api: Api, purge: dict[str, Any], timeout_s: float, show: Show) -> dict[str, Any]:
-    """The purge once it is swept, or as it is when the time is up. Raises Refused if the edge no longer knows it."""
+def reached(purge: dict[str, Any], wait: str) -> bool:
+    """Whether what is waited for has come about, or never will."""
+    if wait == "swept":
+        return purge["state"] in FINAL
+    edges = purge.get("edges", [])
+    have = sum(edge["state"] in HAVE for edge in edges)
+    if wait == "all":
+        return "cursor" in purge and have == len(edges)
+    return have >= (len(edges) // 2 + 1 if wait == "quorum" else int(wait))
+
+
+def wait_for(api: Api, purge: dict[str, Any], wait: str, timeout_s: float, show: Show) -> dict[str, Any]:
+    """The purge once it is so far, or as it is when the time is up. Raises Refused if the edge no longer knows it."""
     until = time.monotonic() + timeout_s
     show(purge)
-    while purge["state"] not in FINAL and (left_s := until - time.monotonic()) > 0:
-        query = [("wait", "swept"), ("timeout", f"{min(POLL_S, left_s):.3f}")]
-        if "cursor" in purge:
+    while not reached(purge, wait) and (left_s := until - time.monotonic()) > 0:
+        known = "cursor" in purge  # the answer to a POST does not say yet how each edge is
+        query = [("wait", wait), ("timeout", f"{min(POLL_S, left_s) if known or wait == 'swept' else 0:.3f}")]
+        if known:
             query.append(("after", purge["cursor"]))
         try:
             purge = api.get(f"/purges/{purge['id']}", query, wait_s=POLL_S)
@@ -72,7 +90,7 @@ def progress(to: Console) -> Iterator[Show]:
 
         def draw(purge: dict[str, Any]) -> None:
             spinner.update(text=_heading(purge))
-            live.update(Group(spinner, aligned(_counts(purge), indent="    ")))
+            live.update(Group(spinner, aligned(_counts(purge), indent="    "), *_edges(purge)))
 
         yield draw
 
@@ -80,12 +98,17 @@ def progress(to: Console) -> Iterator[Show]:
 def _lines(to: Console) -> Show:
     """Shows each change of state as a line."""
     last = ""
+    edges: dict[str, str] = {}
 
     def show(purge: dict[str, Any]) -> None:
         nonlocal last
         if purge["state"] != last:
             last = purge["state"]
             to.print(_heading(purge))
+        for edge in purge.get("edges", ()):
+            if edges.get(edge["edge"]) != edge["state"]:
+                edges[edge["edge"]] = edge["state"]
+                to.print(f"{edge['name']}: {edge_text(edge)}")
 
     return show
 
@@ -103,19 +126,42 @@ def _counts(purge: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"and {len(targets) - ROWS_MAX} more", ""
 
 
-def finish(api: Api, purge: dict[str, Any], wait_s: float | None, *, as_json: bool) -> int:
+def _edges(purge: dict[str, Any]) -> Iterator[Text]:
+    """Each edge of the mesh."""
+    edges = sorted(purge.get("edges", ()), key=lambda edge: edge["state"] in HAVE)
+    width = max((len(edge["name"]) for edge in edges), default=0)
+    for edge in edges[:EDGES_MAX]:
+        yield Text.assemble(f"    {edge['name']:<{width}}  ", (edge_text(edge), EDGE_STYLES.get(edge["state"], "")))
+    if len(edges) > EDGES_MAX:
+        yield Text(f"    and {len(edges) - EDGES_MAX} more edges", style="dim")
+
+
+def finish(api: Api, purge: dict[str, Any], wait: str | None, wait_s: float, *, as_json: bool) -> int:
     """Wait for a purge if asked to, tell how it stands, and say so in an exit code."""
-    if wait_s is not None:
+    if wait is not None:
         with progress(console()) as show:
-            purge = wait_for(api, purge, wait_s, show)
+            purge = wait_for(api, purge, wait, wait_s, show)
     if as_json:
         print(json.dumps(purge, indent=2))
     else:
         show_purge(purge, out())
-    if wait_s is None or purge["state"] == "swept":
+    if wait is None:
+        return 0
+    if wait != "swept":
+        return _whether_on_edges(purge, wait, wait_s)
+    if purge["state"] == "swept":
         return 0
     if purge["state"] in FINAL:
         return EXIT_REFUSED
     what = f"not swept within {wait_s:g} s; it stands: banish purges show {purge['id']} --wait"
     show_problems(ConfigError(what), console())
     return EXIT_TIMED_OUT
+
+
+def _whether_on_edges(purge: dict[str, Any], wait: str, wait_s: float) -> int:
+    if reached(purge, wait):
+        return 0
+    missing = ", ".join(edge["name"] for edge in purge.get("edges", ()) if edge["state"] not in HAVE)
+    lacking = f"{missing} did not have it within {wait_s:g} s" if missing else f"there are fewer edges than {wait}"
+    show_problems(ConfigError(f"{lacking}; it stands: banish purges show {purge['id']} --wait {wait}"), console())
+    return EXIT_INCOMPLETE

@@ -2,6 +2,7 @@ import http.client
 import io
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from rich.console import Console
 
 from banish.cli.api import Api
 from banish.cli.waiting import progress, wait_for
+from banish.edge.receipts import EdgeReceipt
 from banish.errors import ClientError
+from banish.mesh.effects import Standing
 from banish.purge.given import item_of
 from tests.unit.admin.tokens import TOKEN, guarded
 from tests.unit.cli.serving import Listener, invoke, listening
@@ -213,8 +216,49 @@ def test_an_edge_that_gives_no_answer_for_a_while_is_asked_again(
 
     monkeypatch.setattr(edge.purger, "get", refuses)
     api = Api(edge.admin)
-    told = wait_for(api, {**get(Api(edge.admin), "/purges")["purges"][0]}, 30.0, lambda purge: None)
+    told = wait_for(api, {**get(Api(edge.admin), "/purges")["purges"][0]}, "swept", 30.0, lambda purge: None)
     assert (told["id"], told["state"], refusals) == (purge.id, "swept", [])
+
+
+def receipts(**states: str) -> tuple[EdgeReceipt, ...]:
+    return tuple(
+        [EdgeReceipt(name=name, edge=name, state=Standing(state), lag_s=0.012) for name, state in states.items()]
+    )
+
+
+def test_all_edges_are_waited_for_and_shown_one_by_one(edge: Listener) -> None:
+    edge.run(edge.purger.confirm(*receipts(berlin="behind", paris="applied")))
+
+    def confirm() -> None:
+        edge.run(_once_waited_for(edge))
+        edge.run(edge.purger.confirm(*receipts(berlin="applied", paris="applied")))
+
+    confirming = threading.Thread(target=confirm)
+    confirming.start()
+    result = edge.invoke("purge", "--tag", "news", "--wait", "all")
+    confirming.join()
+    assert result.exit_code == 0
+    assert result.stderr.endswith("berlin: behind, 12.0 ms\nparis: applied, 12.0 ms\nberlin: applied, 12.0 ms\n")
+    assert "edges   berlin: applied, 12.0 ms\n" in result.stdout.replace("edges     ", "edges   ")
+
+
+async def _once_waited_for(edge: Listener) -> None:
+    await edge.purger.somebody_waits.wait()
+
+
+@pytest.mark.parametrize(("wait", "code"), [("all", 4), ("3", 4), ("quorum", 0), ("2", 0), ("1", 0)])
+def test_edges_that_do_not_have_it_in_time_are_named_by_an_exit_code_of_its_own(
+    edge: Listener, wait: str, code: int
+) -> None:
+    edge.run(edge.purger.confirm(*receipts(berlin="unreachable", paris="applied", tokyo="joined-clean")))
+    result = edge.invoke("purge", "--tag", "news", "--wait", wait, "--timeout", "50ms")
+    assert result.exit_code == code
+    if code:
+        assert "berlin did not have it within 0.05 s; it stands" in result.stderr
+
+
+def test_what_is_waited_for_has_to_be_known(edge: Listener) -> None:
+    assert edge.invoke("purge", "--tag", "news", "--wait=never").exit_code == 2
 
 
 def test_on_a_terminal_progress_is_drawn_in_place() -> None:
