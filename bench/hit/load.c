@@ -49,6 +49,7 @@ struct connection {
 
 static struct {
     int port, connections, urls, fields;
+    int awake; /* look for answers again and again, and never sleep: then no server pays for waking the load */
     double seconds;
     uint64_t requests; /* stop after so many instead of after `seconds`; 0: no such end */
     size_t size;
@@ -206,6 +207,7 @@ static void parse_options(int argc, char **argv) {
         else if (!strcmp(name, "--size")) options.size = strtoul(value, NULL, 10);
         else if (!strcmp(name, "--urls")) options.urls = atoi(value);
         else if (!strcmp(name, "--fields")) options.fields = atoi(value);
+        else if (!strcmp(name, "--awake")) options.awake = atoi(value);
         else if (!strcmp(name, "--hit")) options.hit = value;
         else if (!strcmp(name, "--extra")) options.extra = value;
         else { fprintf(stderr, "load: unknown option %s\n", name); exit(2); }
@@ -227,11 +229,13 @@ int main(int argc, char **argv) {
     }
     uint64_t start_ns = now_ns(), end_ns = start_ns + (uint64_t)(options.seconds * 1e9);
     for (int i = 0; i < options.connections; i++) send_next(&connections[i]);
+    uint64_t heard_ns = start_ns;
     while (open > 0) {
         struct epoll_event events[CONNECTIONS_MAX];
-        int n = epoll_wait(poll, events, CONNECTIONS_MAX, SILENCE_MS_MAX);
+        int n = epoll_wait(poll, events, CONNECTIONS_MAX, options.awake ? 0 : SILENCE_MS_MAX);
         if (n < 0) die("epoll_wait");
-        if (n == 0) die("the server has been silent for too long");
+        if (n > 0) heard_ns = now_ns();
+        else if (now_ns() - heard_ns >= SILENCE_MS_MAX * 1000000ull) die("the server has been silent for too long");
         for (int i = 0; i < n; i++) {
             struct connection *c = events[i].data.ptr;
             if (!receive(c)) continue;

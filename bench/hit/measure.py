@@ -56,12 +56,14 @@ def compile_load(directory: Path) -> Path:
 
 
 class Load:
-    """The load generator with what all runs have in common."""
+    """The load generator with what all runs have in common. `awake`: it never sleeps, so that the server does not pay
+    for waking it."""
 
-    def __init__(self, program: Path, cpu: int, connections: int, urls: int) -> None:
+    def __init__(self, program: Path, cpu: int, connections: int, urls: int, *, awake: bool = False) -> None:
         self._program = program
         self._cpu = cpu
         self._common = ["--connections", str(connections), "--urls", str(urls)]
+        self._common += ["--awake", "1"] if awake else []
 
     def run(self, server: Server, case: Case, *, seconds: float = 0, requests: int = 0) -> dict[str, float]:
         """Ask for so long, or so often; raises RuntimeError if any answer was not the hit it should be."""

@@ -40,8 +40,16 @@ FASTEST: Final = 2000
 
 ALONE_S_MAX: Final = 1.0
 """At full speed no longer than this: stamps are kept for a minute, and the table holds a million."""
-MIXES: Final = {"tags": ("tag",), "mixed": ("tag", "url", "url", "prefix")}
-"""Kinds of the targets of a batch, in turns."""
+MIXES: Final = {
+    "tags": ("tag",),
+    "mixed": ("tag", "url", "url", "prefix"),
+    "near": ("tag", "url", "url", "near"),
+}
+"""Kinds of the targets of a batch, in turns. Nothing that they name is stored, as with most purges on most edges; but the
+prefixes of `near` begin as the objects asked for do, so that each of these is matched again after each batch."""
+
+JUDGED: Final = ("tags", "mixed")
+"""Those for which the share of hits is required; the other one is told."""
 
 
 # Sending
@@ -53,6 +61,7 @@ def batch(kinds: tuple[str, ...], number: int) -> bytes:
         "tag": lambda n: {"tag": f"product-{n}"},
         "url": lambda n: {"url": f"http://{objects.HOST}/products/{n}"},
         "prefix": lambda n: {"prefix": f"http://{objects.HOST}/categories/{n}/"},
+        "near": lambda n: {"prefix": f"http://{objects.HOST}{objects.path(stored.SIZE, n)}"},
     }
     targets = [values[kinds[at % len(kinds)]](number * BATCH + at) for at in range(BATCH)]
     body = json.dumps({"targets": targets}).encode()
@@ -119,7 +128,7 @@ def purging(port: int, mix: str, rate: float, seconds: float, cpu: int) -> Itera
 def measure(options: argparse.Namespace, scratch: Path, cpu: int, load_cpu: int) -> dict[str, Any]:
     """The whole measurement."""
     rounds: list[dict[str, Any]] = []
-    load = Load(compile_load(scratch), load_cpu, HIT_CONNECTIONS, options.urls)
+    load = Load(compile_load(scratch), load_cpu, HIT_CONNECTIONS, options.urls, awake=True)
     with contextlib.ExitStack() as stack:
         origin_port = stack.enter_context(origin(load_cpu, scratch))
         edge = stack.enter_context(running(Banish(scratch / "data", origin_port, cpu=cpu)))
@@ -158,8 +167,11 @@ def _round(options: argparse.Namespace, load: Load, server: Server, port: int, m
     }
 
 
+_TOLD: Final = ("rate", "cpu_us", "p99_us", "load_share")
+
+
 def _told(*samples: Sample) -> dict[str, float]:
-    return {name: sum([getattr(one, name) for one in samples]) / len(samples) for name in ("rate", "cpu_us", "p99_us")}
+    return {name: sum([getattr(one, name) for one in samples]) / len(samples) for name in _TOLD}
 
 
 def _middle(found: dict[str, Any], mix: str, *path: str) -> float:
@@ -177,7 +189,7 @@ def passes(found: dict[str, Any]) -> bool:
     return all(
         _middle(found, mix, "paced", "targets_per_s") >= TARGETS_PER_S
         and _middle(found, mix, "hits_share") >= HITS_SHARE
-        for mix in MIXES
+        for mix in JUDGED
     )
 
 

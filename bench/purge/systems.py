@@ -81,7 +81,7 @@ class System:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONPATH": path},
-                start_new_session=True,
+                process_group=0,  # and no session of its own, which would not have the priority of this one
                 preexec_fn=None if cpu is None else lambda: os.sched_setaffinity(0, {cpu}),
             )
 

@@ -88,16 +88,19 @@ def test_a_url_however_written_hits_what_its_request_stored(
 
 
 @given(
-    st.sampled_from([Kind.URL, Kind.PREFIX]),
+    st.sampled_from([Kind.URL, Kind.PREFIX, Kind.TAG]),
     values | requests().map(lambda request: request[0]),
     st.booleans(),
     policies,
 )
-def test_a_url_that_is_plain_at_a_glance_means_what_it_does_taken_apart(
+def test_what_is_plain_at_a_glance_means_what_it_does_taken_apart(
     kind: Kind, text: str, boundary: bool, policy: CachePolicy
 ) -> None:
     given = Given(kind, text, boundary and kind is Kind.PREFIX)
-    with patch("banish.purge.spelling.plain_target", return_value=None):
+    with (
+        patch("banish.purge.spelling.plain_target", return_value=None),
+        patch("banish.purge.given._plain", return_value=None),
+    ):
         taken_apart = canonical(given, ("shop",), lambda _url: policy), _accepted(given, policy)
     assert (canonical(given, ("shop",), lambda _url: policy), _accepted(given, policy)) == taken_apart
 

@@ -246,7 +246,7 @@ def told(purge: Purge, *, record: bytes | UnsetType = UNSET) -> PurgeTold:
     position = parse_position(purge.id)
     return PurgeTold(
         position=PositionTold(position.edge, position.epoch, position.seq),
-        targets=tuple([TargetTold(**item_of(given)) for given in purge.targets]),
+        targets=msgspec.convert([item_of(given) for given in purge.targets], tuple[TargetTold, ...]),
         record=record,
         links=_links(purge),
         **{name: getattr(purge, name) for name in Purge.__struct_fields__ if name != "targets"},

@@ -17,7 +17,7 @@ What keeps a memo true:
   repeated name would be lost there, so the dictionary's size is compared with the number of lines.
 - Where a site does not serve while purges may be missing, the lease is compared at each hit.
 - An answer is given only before `valid_until`, and only when no purge since the record was last found clean
-  matches it: normally one compare of integers.
+  matches it: two compares of integers, unless a purge has named something that is hot.
 
 Not here: what may be published (`pipeline.py`). Units: seconds since the epoch; ages are whole seconds.
 """
@@ -33,6 +33,7 @@ from banish.clock import Clock
 from banish.mesh.lease import Lease
 from banish.proxy.exchange import ConnectionInfo
 from banish.purge.names import Names
+from banish.purge.presence import Presence
 from banish.purge.stamps import PurgeTable, Verdict
 from banish.store.records import StoredResponse
 
@@ -46,7 +47,9 @@ KEY_BYTES_MAX = 4096
 """What one key may cost; requests with longer hosts, targets or selecting values are the pipeline's every time."""
 HOSTS_MAX = 10_000
 """Hosts of which one object is shared."""
-RESPONSE_BYTES, ROUTE_BYTES, CHOICE_BYTES = 560, 280, 250
+LOOKED_AT_MAX = 2048
+"""Targets of new purges looked at one by one, a quarter of a microsecond each: about as many as one purge may have."""
+RESPONSE_BYTES, ROUTE_BYTES, CHOICE_BYTES = 660, 280, 250
 """What a memo costs in memory: its response, each key that leads there, and the choice where fields select."""
 SPELLINGS_MAX = 4096
 """Spellings of inert field names remembered."""
@@ -168,8 +171,14 @@ class HotTable:
 
         self.head_bytes_max = HEAD_BYTES_MAX
         self.fields_max = 100
+        self.seen = 0
+        """Purges up to this apply index were looked at."""
+
+        self.named = 0
+        """None of those after this one can match what is hot: who was found clean up to here is clean up to `seen`."""
         self._lanes: dict[str, Lane] = {}
         self._responses: dict[int, HotResponse] = {}
+        self._present = Presence()
         self._hosts: dict[bytes, bytes] = {}
 
     def lane(self, listener: str) -> "Lane":
@@ -198,11 +207,14 @@ class HotTable:
             return
         response = self._responses.get(id(record))
         if response is None:
+            names = record.names
+            if not self.still_clean(record, names):
+                return  # `look` has not seen it among what is hot
             etag = meta.etag.encode("latin-1") if meta.etag is not None and meta.status == 200 else None
             head_bytes = sum([len(name) + len(value) + 4 for name, value in meta.fields])
             response = HotResponse(
                 record,
-                record.names,
+                names,
                 data,
                 etag,
                 valid_until,
@@ -211,6 +223,7 @@ class HotTable:
                 memory_bytes=RESPONSE_BYTES + head_bytes,
             )
             self._responses[id(record)] = response
+            self._present.add(names)
         elif key in response.routes or len(response.routes) >= ROUTES_PER_RESPONSE_MAX:
             return
         self._lead(key._replace(host=self._shared_host(key.host)), response)
@@ -255,6 +268,7 @@ class HotTable:
         response = self._responses.pop(id(record), None)
         if response is None:
             return
+        self._present.remove(response.names)
         for key in response.routes:
             routes, place = self.lane(key.listener).routes, (key.host, key.target)
             found = routes.get(place)
@@ -274,9 +288,27 @@ class HotTable:
         """Forget everything: rules, hooks or state of the edge have changed."""
         for lane in self._lanes.values():
             lane.routes.clear()
+        self._present = Presence()
         forgotten, self._responses = self._responses, {}
         for response in forgotten.values():
             self._weighed(response.record, 0)
+
+    def look(self) -> None:
+        """Look at the purges that came since: whether they name anything that is hot."""
+        stamps = self.stamps
+        came = stamps.newer(self.seen, LOOKED_AT_MAX)
+        if came is None or any(map(self._present.may_hit, came)):
+            self.named = stamps.index
+        self.seen = stamps.index
+
+    def still_clean(self, record: StoredResponse, names: Names) -> bool:
+        """Match a record, whose names these are, against the purges since it was last found clean."""
+        index = self.stamps.index
+        if record.clean_at != index:
+            if self.stamps.verdict(names, record.clean_at) is not Verdict.CLEAN:
+                return False
+            record.clean_at = index
+        return True
 
     def __len__(self) -> int:
         return len(self._responses)
@@ -401,7 +433,9 @@ class Lane:
         record = response.record
         if record.soft_at:
             return False
-        if record.clean_at != table.stamps.index and not self._still_clean(response):
+        if table.seen != table.stamps.index:
+            table.look()
+        if record.clean_at < table.named and not self._still_clean(response):
             return False
         if response.leased and table.lease.past():
             return False
@@ -431,12 +465,8 @@ class Lane:
         return True
 
     def _still_clean(self, response: HotResponse) -> bool:
-        """Compare with the purges since the record was last found clean."""
-        stamps, record = self._table.stamps, response.record
-        if stamps.verdict(response.names, record.clean_at) is not Verdict.CLEAN:
-            return False
-        record.clean_at = stamps.index
-        return True
+        """Whether no purge has matched it meanwhile."""
+        return self._table.still_clean(response.record, response.names)
 
 
 class _Collect:

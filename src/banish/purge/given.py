@@ -23,6 +23,7 @@ from banish.caching.policy import CachePolicy
 from banish.caching.tags import TAG_BYTES_MAX
 from banish.errors import ClientError, LimitExceeded
 from banish.http.targets import Target as HttpTarget
+from banish.http.targets import plain_target
 from banish.purge.spelling import globs, group_values, host_values, hosts_of, tag_values, url_targets
 from banish.purge.stamps import Mode
 from banish.purge.targets import Kind, Target, compiled, everything_target, normal_headers, wider
@@ -129,6 +130,11 @@ def _form(given: Given) -> str:
 def _parsed(item: Any) -> Given:
     if not isinstance(item, dict):
         raise _refusal(f"it is an object with one of {', '.join(_FORMS)}")
+    if len(item) == 1:  # as most are, by the thousand
+        ((form, value),) = item.items()
+        if form in _FORMS and type(value) is str and form != "everything":
+            kind, regex = _FORMS[form]
+            return Given(kind, value, False, regex)
     forms = [name for name in item if name in _FORMS]
     if len(forms) != 1:
         raise _refusal(f"it has one of {', '.join(_FORMS)}, and {' and '.join(forms) or 'none'} is there")
@@ -138,8 +144,6 @@ def _parsed(item: Any) -> Given:
     if value is not True if kind is Kind.EVERYTHING else not isinstance(value, str):
         raise _refusal(f"{form} is {'true' if kind is Kind.EVERYTHING else 'text'}")
     text = "" if value is True else value
-    if len(item) == 1:
-        return Given(kind, text, False, regex)
     for name in item:
         if name not in (form, "mode") and _BESIDE.get(name) != form:
             raise _refusal(f"{name!r} has no meaning beside {form!r}")
@@ -174,6 +178,8 @@ def accepted(given: Given, sites: Sequence[str], policy_of: Callable[[HttpTarget
     """What the target means on the edge that is asked to purge it, as `canonical` says. Raises ClientError, with what
     is wrong and what is right, if it means nothing on any edge.
     """
+    if (plain := _plain(given, sites)) is not None:
+        return plain
     try:
         _check(given)
         targets, reason = _meaning(given, policy_of)
@@ -187,12 +193,36 @@ def canonical(given: Given, sites: Sequence[str], policy_of: Callable[[HttpTarge
 
     `policy_of` knows the caching policy of a URL, which may leave parameters out of its key.
     """
+    if (plain := _plain(given, sites)) is not None:
+        return plain
     reason: str | None
     try:
         targets, reason = _meaning(given, policy_of)
     except ValueError as error:
         targets, reason = _wider(given), str(error)
     return _canonical(given, sites, targets, reason)
+
+
+def _plain(given: Given, sites: Sequence[str]) -> Canonical | None:
+    """What a target means that is in its final spelling, in half the time: most are, and they come by the thousand.
+    None: it needs a careful look.
+    """
+    kind, value = given.kind, given.value
+    if given.headers or given.regex or (given.boundary and kind is not Kind.PREFIX):
+        return None
+    if kind is Kind.TAG:
+        if not value.isascii() or value != value.strip() or not 0 < len(value) <= TAG_BYTES_MAX:
+            return None
+    elif kind is Kind.URL or kind is Kind.PREFIX:
+        url = plain_target(value) if len(value) <= VALUE_LENGTH_MAX else None
+        if url is None or url.query is not None:  # what policies leave out of keys is in queries
+            return None
+        value = url.host + url.path
+    else:
+        return None
+    if not sites:
+        return Canonical((Target(kind, "", value, given.boundary),), None)
+    return Canonical(tuple([Target(kind, site, value, given.boundary) for site in sites]), None)
 
 
 def _canonical(given: Given, sites: Sequence[str], targets: tuple[Target, ...], reason: str | None) -> Canonical:

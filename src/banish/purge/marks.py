@@ -61,8 +61,8 @@ class Family:
         """The target of a key."""
         return Target(self.kind, self.site, key)
 
-    def keys(self, names: Names) -> Iterable[Any]:
-        """The keys that hit these names, if they are stamped."""
+    def keys(self, names: Names, since: int) -> Iterable[Any]:
+        """The keys that hit these names, if they are stamped after `since`; others may be among them."""
         raise NotImplementedError
 
     def came(self, key: Any) -> None:
@@ -107,7 +107,7 @@ class Family:
     def oldest(self, names: Names, since: int, upto: int) -> tuple[int, Any] | None:
         """The first stamp in (since, upto] that hits these names, with its key."""
         found: tuple[int, Any] | None = None
-        for key in self.keys(names):
+        for key in self.keys(names, since):
             stamps = self.stamps.get(key)
             if stamps is not None:
                 index = oldest_within(stamps, since, upto)
@@ -122,7 +122,7 @@ class Urls(Family):
     __slots__ = ()
     kind = Kind.URL
 
-    def keys(self, names: Names) -> Iterable[str]:
+    def keys(self, names: Names, since: int) -> Iterable[str]:
         return (names.place,)
 
 
@@ -142,7 +142,7 @@ class Variants(Family):
     def target(self, key: Any) -> Target:
         return Target(Kind.URL, self.site, key[0], headers=key[1])
 
-    def keys(self, names: Names) -> Iterable[Any]:
+    def keys(self, names: Names, since: int) -> Iterable[Any]:
         return [key for key in self.by_place.get(names.place, ()) if selects(key[1], names)]
 
     def came(self, key: Any) -> None:
@@ -160,7 +160,7 @@ class Tags(Family):
     __slots__ = ()
     kind = Kind.TAG
 
-    def keys(self, names: Names) -> Iterable[str]:
+    def keys(self, names: Names, since: int) -> Iterable[str]:
         return names.tags
 
 
@@ -170,7 +170,7 @@ class Groups(Family):
     __slots__ = ()
     kind = Kind.GROUP
 
-    def keys(self, names: Names) -> Iterable[str]:
+    def keys(self, names: Names, since: int) -> Iterable[str]:
         return [group_value(names.origin, group) for group in names.groups]
 
 
@@ -180,23 +180,31 @@ class Hosts(Family):
     __slots__ = ()
     kind = Kind.HOST
 
-    def keys(self, names: Names) -> Iterable[str]:
+    def keys(self, names: Names, since: int) -> Iterable[str]:
         return host_values(names.host)
 
 
 class Prefixes(Family):
-    """Beginnings of places. `lengths` counts the live ones by length: a place is asked for by each of these."""
+    """Beginnings of places. `lengths` counts the live ones by length. `newest_by_length`, ascending, are
+    their newest stamps: a place is asked for only by lengths that were stamped since it was last."""
 
-    __slots__ = ("lengths",)
+    __slots__ = ("lengths", "newest_by_length")
     kind = Kind.PREFIX
 
     def __init__(self, site: str) -> None:
         super().__init__(site)
         self.lengths: dict[int, int] = {}
+        self.newest_by_length: dict[int, int] = {}
 
-    def keys(self, names: Names) -> Iterable[str]:
+    def keys(self, names: Names, since: int) -> Iterable[str]:
         place = names.place
-        return [place[:length] for length in self.lengths if length <= len(place)]
+        keys: list[str] = []
+        for length, newest in reversed(self.newest_by_length.items()):
+            if newest <= since:
+                break
+            if length <= len(place):
+                keys.append(place[:length])
+        return keys
 
     def came(self, key: str) -> None:
         self.lengths[len(key)] = self.lengths.get(len(key), 0) + 1
@@ -205,6 +213,14 @@ class Prefixes(Family):
         self.lengths[len(key)] -= 1
         if not self.lengths[len(key)]:
             del self.lengths[len(key)]
+            del self.newest_by_length[len(key)]
+
+    def stamp(self, target: Target, index: int) -> bool:
+        length = len(target.value)
+        if self.newest_by_length.get(length) != index:
+            self.newest_by_length.pop(length, None)  # it goes to the end
+            self.newest_by_length[length] = index
+        return super().stamp(target, index)
 
 
 class Segments(Prefixes):
@@ -215,9 +231,9 @@ class Segments(Prefixes):
     def target(self, key: str) -> Target:
         return Target(Kind.PREFIX, self.site, key, boundary=True)
 
-    def keys(self, names: Names) -> Iterable[str]:
+    def keys(self, names: Names, since: int) -> Iterable[str]:
         place = names.place
-        return [place[:length] for length in self.lengths if length <= len(place) and at_boundary(place, length)]
+        return [key for key in super().keys(names, since) if at_boundary(place, len(key))]
 
 
 class Patterns(Family):
@@ -274,7 +290,7 @@ class Everything(Family):
     __slots__ = ()
     kind = Kind.EVERYTHING
 
-    def keys(self, names: Names) -> Iterable[str]:
+    def keys(self, names: Names, since: int) -> Iterable[str]:
         return ("",)
 
 
@@ -326,7 +342,7 @@ class Marks:
         families = self._scopes.get(target.site)
         if families is None:
             families = self._scopes[target.site] = {}
-        which = _family_of(target)
+        which = _family_of(target) if target.headers or target.boundary else _FAMILIES[target.kind]
         family = families.get(which)
         if family is None:
             family = families[which] = which(target.site)
@@ -375,6 +391,11 @@ class Marks:
             if index <= upto and matches(self._targets[at], names):
                 found = index, self._targets[at]
         return found
+
+    def newer(self, since: int, count_max: int) -> list[Target] | None:
+        """The targets stamped after `since`; None if they are more than `count_max`."""
+        first = bisect_right(self._indexes, since, self._head)
+        return None if len(self._targets) - first > count_max else self._targets[first:]
 
     def of(self, index: int) -> tuple[Target, ...]:
         """The targets stamped with `index`."""

@@ -234,6 +234,13 @@ class PurgeTable:
         """The targets that carry the stamps of one purge, hard and soft, as they were applied."""
         return self._hard.of(index), self._soft.of(index)
 
+    def newer(self, since: int, count_max: int) -> list[Target] | None:
+        """The targets stamped after `since`, of both modes; None if there are more than `count_max` of one, or if those
+        of that time may be forgotten.
+        """
+        hard, soft = self._hard.newer(since, count_max), self._soft.newer(since, count_max)
+        return None if since < self.floor or hard is None or soft is None else hard + soft
+
     def verdict(self, names: Names, since: int, upto: int | None = None) -> Verdict:
         """What `finding` finds."""
         return self.finding(names, since, upto).verdict

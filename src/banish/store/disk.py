@@ -110,7 +110,7 @@ class DiskStore:
         self._expire_at = 0.0
         self._shelf = Shelf(index, files, accounts, lambda key, serial: self.on_unfiled(key, serial))
         self._upkeep = Upkeep(self._shelf, accounts)
-        self._sweep = DiskSweep(self._shelf, table, self, accounts)
+        self._sweep = DiskSweep(self._shelf, table, self, clock, accounts)
         self._writes = DiskWrites(
             self._shelf,
             table=table,

@@ -3,7 +3,8 @@
 Each target of a purge is looked for where the index has it together: a tag in its rows up to the stamp, a URL, a
 prefix or a host in a range of the objects. What has no such range (patterns without a fixed beginning, soft purges
 of everything), what met a read error, and what comes in greater number than there are objects waits for a *pass*
-over all objects, which settles every purge so far. A hard purge of everything opens new generations at once.
+over all objects, which settles every purge so far; from then on all targets do, until one has ended with none behind
+it. A hard purge of everything opens new generations at once.
 
     purge ─┬─ hard targets ───────────────────────▶ ranges ──▶ swept
            ├─ hard everything ─▶ new generations ─────────────▶ swept
@@ -26,6 +27,7 @@ from typing import Protocol
 
 import msgspec
 
+from banish.clock import Clock
 from banish.errors import IndexBusy, IndexDamaged, IndexFailed, StoreError
 from banish.purge.names import names_of
 from banish.purge.stamps import Finding, PurgeTable, Verdict
@@ -48,6 +50,13 @@ than TARGETS_MIN, a pass over all objects does for all of them."""
 
 TARGETS_MIN = 256
 """Targets that may wait however few objects there are."""
+
+PASS_REST_TIMES = 199.0
+"""How much longer than its work took a pass rests before the next: while targets come in such numbers that passes do
+for them, a two-hundredth of the time goes into sweeping the disk. Single targets are looked for at once."""
+
+PASS_REST_S_MAX = 10.0
+"""Longer it does not rest, however much is stored: its purges are kept for `purge.stamp_min_age_s` anyway."""
 
 WAITING_MAX = 1_000_000
 """Purges that wait to be swept, as while the disk cannot be written. Past it, all sites are dropped once it can."""
@@ -102,8 +111,9 @@ class Told(Protocol):
 class DiskSweep:
     """What is left to be swept, and doing so a step at a time."""
 
-    def __init__(self, shelf: Shelf, table: PurgeTable, told: Told, accounts: Accounts) -> None:
+    def __init__(self, shelf: Shelf, table: PurgeTable, told: Told, clock: Clock, accounts: Accounts) -> None:
         self._told = told
+        self._clock = clock
         self.examined = 0
         self.deleted = 0
         self._shelf = shelf
@@ -117,6 +127,9 @@ class DiskSweep:
         self._pass: Iterator[Step] | None = None
         self._next_pass = 1
         self._pass_wanted = False
+        self._pass_s = 0.0  # what the pass under way has taken
+        self._rest_until = float("-inf")
+        self._flooded = False  # so many targets come that a pass does for each
         self._turn = False
         self._ended = accounts.tally(DISK_SWEPT)
         self._failed = accounts.tally(DISK_SWEEP_FAILED)
@@ -164,6 +177,9 @@ class DiskSweep:
         purge = self._waiting[index] = _Purge(held=soft)
         if soft:
             self._held[index] = purge
+        if self._flooded and hard:
+            self._want_pass(purge)
+            hard = tuple([target for target in hard if target.kind is Kind.EVERYTHING])
         for target in hard:
             job = _Job(index, target, drops=target.kind is Kind.EVERYTHING)
             if not (job.drops and self._dropped(job)):
@@ -218,7 +234,7 @@ class DiskSweep:
         self._newest = max(newest, self._newest)
 
     def _want(self, purge: _Purge, job: _Job) -> None:
-        if not job.drops and not has_range(job.target):
+        if not job.drops and (self._flooded or not has_range(job.target)):
             self._want_pass(purge)
             return
         purge.jobs += 1
@@ -234,6 +250,7 @@ class DiskSweep:
             self._drop_all()
         if len(self._jobs) <= min(TARGETS_MAX, max(TARGETS_MIN, self._shelf.generations.count)):
             return
+        self._flooded = True
         for job in self._jobs:
             purge = self._waiting[job.index]
             purge.jobs = 0
@@ -253,7 +270,7 @@ class DiskSweep:
         self._waiting, self._held = {}, {}
         self._jobs.clear()
         self._job = self._pass = None
-        self._pass_wanted = False
+        self._pass_wanted = self._flooded = False
 
     def _settle(self, index: int) -> None:
         if index in self._waiting and self._waiting[index].done:
@@ -280,13 +297,22 @@ class DiskSweep:
 
     def step(self) -> Step:
         """Look at one slice of rows."""
-        passing = self._pass is not None or self._pass_wanted
         if self._shelf.failed:
             return Step.STUCK
+        began = self._clock.monotonic()
+        passing = self._pass is not None or (self._pass_wanted and began >= self._rest_until)
         if not self._jobs and not passing:
             return Step.IDLE
         self._turn = passing and not (self._turn and self._jobs)
-        return self._step_pass() if self._turn else self._step_job()
+        if not self._turn:
+            return self._step_job()
+        step = self._step_pass()
+        now = self._clock.monotonic()
+        self._pass_s += now - began
+        if self._pass is None:
+            self._rest_until = now + min(PASS_REST_TIMES * self._pass_s, PASS_REST_S_MAX)
+            self._pass_s = 0.0
+        return step
 
     def _step_job(self) -> Step:
         job = self._jobs[0]
@@ -321,6 +347,7 @@ class DiskSweep:
             return next(self._pass)
         except StopIteration:
             self._pass = None
+            self._flooded = self._pass_wanted
             self._ended.add("pass")
             for index, purge in list(self._waiting.items()):
                 if purge.passes < self._next_pass:

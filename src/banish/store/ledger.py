@@ -49,6 +49,9 @@ TRIM_ROWS_MAX = 256
 TRIM_BYTES_MAX = 4 * 1024 * 1024
 """Bytes of records deleted in one transaction, for the same reason."""
 
+SWEPT_MAX = 500
+"""Entries marked as swept in one statement: half of the variables that the oldest SQLite takes."""
+
 SUMMARY_TARGETS = 4
 """Targets that the view for people names; the rest is counted."""
 
@@ -266,8 +269,8 @@ class Ledger:
         none of it may be counted on, though all of it may be found after `mend`. An entry that is there stays.
         """
         with self._lock, _translated(), self._transaction():
-            for change in changes:
-                self._apply(change)
+            for alike in _runs(changes):
+                self._apply(alike)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -285,14 +288,16 @@ class Ledger:
     def _commit(self) -> None:
         self._connection.execute("COMMIT")
 
-    def _apply(self, change: Change) -> None:
+    def _apply(self, alike: Sequence[Change]) -> None:
         execute = self._connection.execute
-        match change:
-            case Addition(index, record):
-                execute(_ADD_ENTRY, _row(change))
+        match alike[0]:
+            case Addition(index, record) as addition:
+                execute(_ADD_ENTRY, _row(addition))
                 execute(_ADD_RECORD, (index, record))
-            case Swept(index, at, counts):
-                execute("UPDATE entries SET swept_at = ?, counts = ? WHERE idx = ?", (at, counts, index))
+            case Swept(_, at, counts):
+                indexes = [change.apply_index for change in alike if isinstance(change, Swept)]
+                marks = ", ".join("?" * len(indexes))
+                execute(f"UPDATE entries SET swept_at = ?, counts = ? WHERE idx IN ({marks})", (at, counts, *indexes))
             case Undone(index, by):
                 execute("UPDATE entries SET undone_by = ? WHERE idx = ?", (by, index))
             case Notes(values):
@@ -468,6 +473,23 @@ def write_again(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _runs(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
+    """Changes that can be made in one statement, in order: entries swept at one moment that matched the same, which is
+    nothing for most. Each statement costs two turns at the interpreter's lock, and requests are answered meanwhile.
+    """
+    run: list[Change] = []
+    for change in changes:
+        last = run[-1] if run else None
+        if isinstance(change, Swept) and isinstance(last, Swept) and change[1:] == last[1:] and len(run) < SWEPT_MAX:
+            run.append(change)
+        else:
+            if run:
+                yield run
+            run = [change]
+    if run:
+        yield run
 
 
 def _wal(path: Path) -> Path:

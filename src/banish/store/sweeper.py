@@ -22,8 +22,11 @@ from banish.tables import Accounts, Metric
 CLOCK_EVERY = 16
 """URLs checked between two looks at the clock: about 30 µs of work."""
 
-REST_TIMES = 19.0
-"""How much longer than its work took a pass rests before the next: sweeping takes a twentieth of the time at most."""
+REST_TIMES = 199.0
+"""How much longer than its work took a pass rests before the next: a two-hundredth of the time goes into sweeping."""
+
+REST_S_MAX = 10.0
+"""Longer it does not rest, however much is stored: what it makes forgettable is kept for a minute anyway."""
 
 SWEEPS = Metric("banish_store_sweeps_total", "counter", "Passes over the memory store that checked every record.")
 SWEEPS_YIELDED = Metric(
@@ -121,6 +124,6 @@ class Sweeper:
 
     def _end_pass(self, now: float) -> None:
         self._sweeps.add()
-        self._rest_until, self._worked_s = now + REST_TIMES * self._worked_s, 0.0
+        self._rest_until, self._worked_s = now + min(REST_TIMES * self._worked_s, REST_S_MAX), 0.0
         if not self._again:
             self.swept = self._goal

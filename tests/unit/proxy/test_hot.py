@@ -5,6 +5,7 @@ tests/e2e/test_hot_table.py, on sockets.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from unittest import mock
 
 import httptools
@@ -20,8 +21,9 @@ from banish.http.messages import RequestHead
 from banish.mesh.lease import Lease
 from banish.proxy import hot
 from banish.proxy.exchange import ConnectionInfo
-from banish.proxy.hot import HotTable, MemoKey
+from banish.proxy.hot import LOOKED_AT_MAX, HotTable, MemoKey
 from banish.purge.stamps import PurgeTable
+from banish.purge.targets import tag_target
 from banish.store.records import StoredResponse
 from banish.testing.clock import FakeClock
 from tests.stored import name_of, stored_response, url_of
@@ -404,14 +406,55 @@ def test_a_purge_is_seen_by_the_next_head(table: Table) -> None:
     assert record.clean_at == 1
 
 
-def test_a_purge_of_something_else_is_looked_at_once(table: Table) -> None:
+def count_verdicts() -> AbstractContextManager[mock.MagicMock]:
+    return mock.patch.object(PurgeTable, "verdict", autospec=True, side_effect=PurgeTable.verdict)
+
+
+def test_after_a_purge_of_what_is_not_hot_nothing_is_matched(table: Table) -> None:
+    table.publish("b", target=b"/b")
+    with count_verdicts() as verdict:
+        for _ in range(3):
+            table.stamps.apply([url_of("z"), tag_target("", "elsewhere")])
+            assert table.takes(target=b"/b")
+    assert verdict.call_count == 0
+
+
+def test_a_purge_that_may_be_about_something_hot_has_each_matched_once(table: Table) -> None:
     record = table.publish("b", target=b"/b")
-    table.stamps.apply([url_of("z")])
-    with mock.patch.object(PurgeTable, "verdict", autospec=True, side_effect=PurgeTable.verdict) as verdict:
+    table.stamps.apply([url_of("a")])
+    with count_verdicts() as verdict:
         for _ in range(3):
             assert table.takes(target=b"/b")
     assert verdict.call_count == 1
     assert record.clean_at == table.stamps.index == 1
+
+
+def test_purges_too_many_to_be_looked_at_have_all_matched(table: Table) -> None:
+    record = table.publish("b", target=b"/b")
+    table.stamps.apply([tag_target("", f"{number}") for number in range(LOOKED_AT_MAX + 1)])
+    assert table.takes(target=b"/b")
+    assert record.clean_at == 1
+
+
+def test_what_becomes_hot_after_a_purge_was_looked_at_is_matched_then(table: Table) -> None:
+    late, purged = stored_response("late"), stored_response("purged")
+    table.stamps.apply([url_of("purged")])
+    assert table.takes(), "the purge has been looked at"
+    table.publish("late", target=b"/late", record=late)
+    table.publish("purged", target=b"/purged", record=purged)
+    assert table.takes(target=b"/late")
+    assert late.clean_at == 1
+    assert not table.takes(target=b"/purged")
+
+
+def test_what_is_no_longer_hot_is_not_looked_for(table: Table) -> None:
+    record = table.publish("b", target=b"/b")
+    table.publish("c", target=b"/c")
+    table.hot.unpublish(record)
+    table.stamps.apply([url_of("b")])
+    with count_verdicts() as verdict:
+        assert table.takes(target=b"/c")
+    assert verdict.call_count == 0
 
 
 def test_a_soft_purge_leaves_the_answer_to_the_pipeline_whoever_saw_it_first(table: Table) -> None:

@@ -68,3 +68,13 @@ def test_lengths_of_prefixes_that_are_gone_are_not_asked_for() -> None:
     assert family.lengths == {11: 2, 13: 1}
     table.prune(1, 100)
     assert family.lengths == {13: 1}
+
+
+def test_lengths_of_prefixes_not_stamped_since_are_not_asked_for() -> None:
+    family = marks.Prefixes("")
+    for index, length in enumerate([3, 4, 5, 3], 1):
+        family.stamp(prefix_target("", "a.example/"[:length]), index)
+    names = Names("shop", "https://a.example/x")
+    assert list(family.keys(names, 0)) == ["a.e", "a.exa", "a.ex"]
+    assert list(family.keys(names, 2)) == ["a.e", "a.exa"]
+    assert list(family.keys(names, 4)) == []

@@ -308,3 +308,21 @@ def test_purges_from_before_this_start_are_not_counted_again() -> None:
     table.begin(index=5, floor=0)
     table.apply([OF_A], index=3)
     assert table.applied[Mode.HARD] == 0
+
+
+class TestNewer:
+    def test_it_names_the_targets_of_both_modes_stamped_since(self) -> None:
+        table = PurgeTable()
+        for number in range(3):
+            table.apply([tag_target("", f"h{number}")], [tag_target("", f"s{number}")])
+        assert table.newer(1, 2) == [tag_target("", name) for name in ("h1", "h2", "s1", "s2")]
+        assert table.newer(3, 0) == []
+
+    def test_it_does_not_if_they_are_too_many_or_may_be_forgotten(self) -> None:
+        table = PurgeTable()
+        for number in range(3):
+            table.apply([tag_target("", f"h{number}")])
+        assert table.newer(0, 2) is None
+        table.prune(2)
+        assert table.newer(1, 2) is None
+        assert table.newer(2, 2) == [tag_target("", "h2")]

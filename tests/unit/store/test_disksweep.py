@@ -17,6 +17,7 @@ from banish.purge.targets import (
 from banish.store import disksweep
 from banish.store.diskwrites import DiskOutcome
 from banish.store.index import Family
+from banish.testing.clock import FakeClock
 from banish.testing.index import Call, busy, damage, disk_error, disk_full
 from tests.looped import looped
 from tests.ondisk import LARGE, Disk, opened, threads_idle
@@ -348,6 +349,50 @@ async def test_many_targets_are_swept_by_one_pass(tmp_path: Path, monkeypatch: p
         assert disk.store.swept == 4
         assert len(disk.store) == 1
         assert disk.tally("banish_disk_sweeps_total")["pass",] == 1
+
+
+@looped
+async def test_while_targets_come_in_great_number_passes_do_for_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disksweep, "TARGETS_MIN", 4)
+    async with opened(tmp_path) as disk:
+        for number in range(5):
+            disk.store.put(stored_response(str(number)))
+        disk.purge([url_of(f"none{number}") for number in range(6)])
+        disk.store.sweep(0.0, disk.clock.monotonic)
+        during = disk.purge([url_of("1")])
+        disk.sweep()
+        assert (disk.store.swept, len(disk.store)) == (during, 4)
+        assert disk.tally("banish_disk_sweeps_total") == {("pass",): 2}
+        after = disk.purge([url_of("2")])
+        disk.sweep()
+        assert (disk.store.swept, len(disk.store)) == (after, 3)
+        assert disk.tally("banish_disk_sweeps_total") == {("pass",): 2, ("target",): 1}
+
+
+@looped
+async def test_between_two_passes_it_rests_and_looks_for_single_targets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as disk:
+        fill(disk)
+
+        def a_moment_later() -> float:
+            disk.clock.advance(0.001)
+            return FakeClock.monotonic(disk.clock)
+
+        monkeypatch.setattr(disk.clock, "monotonic", a_moment_later)
+        first = disk.purge([pattern_target(SITE, "*/none*")])
+        disk.sweep()
+        assert disk.store.has_swept(first)
+        second = disk.purge([pattern_target(SITE, "*/blog/?")])
+        third = disk.purge([url_of("blogs")])
+        disk.sweep()
+        assert (disk.store.has_swept(second), disk.store.has_swept(third)) == (False, True)
+        disk.clock.advance(disksweep.PASS_REST_S_MAX)
+        disk.sweep()
+        assert disk.store.swept == third
 
 
 @looped

@@ -8,6 +8,7 @@ import pytest
 from banish.errors import LogDamaged, LogUnwritable
 from banish.purge.positions import Position
 from banish.purge.records import RecordKind, chain_holds, decode
+from banish.store import ledger as ledger_module
 from banish.store import ledger as ledgers
 from banish.store.ledger import FORMAT, Addition, Ledger, Notes, Query, Swept, Undone, write_again
 from tests.purgelogs import EDGE, EPOCH, Issuer, tags
@@ -62,6 +63,18 @@ class TestWriting:
         ledger.write([*first, *[Addition(3, *Issuer().record(tags("another")))]])
         assert indexes(ledger) == [1, 2, 3]
         assert next(ledger.entries(Query())).swept_at == 5.0
+        ledger.close()
+
+    def test_entries_swept_at_once_each_keep_what_they_matched(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ledger_module, "SWEPT_MAX", 2)
+        ledger = Ledger.open(path)
+        ledger.write(additions(7))
+        told = {1: b"{}", 2: b"{}", 3: b"{}", 4: b"[4]", 5: b"{}", 6: b"{}"}
+        ledger.write([*[Swept(index, 5.0, counts) for index, counts in told.items()], Swept(6, 6.0, b"{}")])
+        found = {entry.index: (entry.swept_at, entry.counts) for entry in ledger.entries(Query())}
+        assert found == {index: (5.0, counts) for index, counts in told.items()} | {6: (6.0, b"{}"), 7: (None, None)}
         ledger.close()
 
     def test_notes_are_replaced(self, path: Path) -> None:
