@@ -45,6 +45,8 @@ class Sent:
     groups: tuple[str, ...] = ()
     vary: tuple[str, ...] = ()
     received: float = 0.0
+    received_at: int = 0
+    """The moment when its head came."""
     fresh_s: float = 0.0
     revalidate_s: float = 0.0
     error_s: float = 0.0
@@ -148,6 +150,7 @@ class Seen:
     born: Sent
     renewed: Sent
     max_stale: bool = False
+    language: str = ""
 
 
 @dataclass
@@ -157,6 +160,9 @@ class Model:
     moment: int = 0
     sent: list[Sent] = field(default_factory=list)
     purges: list[Purge] = field(default_factory=list)
+    shown: dict[tuple[int, str, tuple[str, ...]], tuple[Sent, int]] = field(default_factory=dict)
+    """Content, language asked for, and what selects the variant → who last confirmed it, and when that was first shown
+    since the edge was started."""
 
     def tick(self) -> int:
         """The moment of what happens now."""
@@ -205,10 +211,24 @@ class Model:
             return f"{born.number} is answered for an error past its window, at {age:g} s"
         return None
 
+    def relapsed(self, seen: Seen) -> str | None:
+        """What a hit tells: whether a confirmation that was known is forgotten, and with it the names it gave."""
+        renewed = seen.renewed
+        key = seen.born.number, seen.language, renewed.confirming(seen.born).vary
+        known, moment = self.shown.get(key, (None, 0))
+        if known is None or renewed.received_at > known.received_at:  # the last that came, whenever it was asked for
+            self.shown[key] = renewed, self.moment
+        elif renewed is not known and moment < seen.arrived:
+            return (
+                f"{seen.born.number} was known to be confirmed by {known.number}, and is as of {renewed.number} again"
+            )
+        return None
+
     # --- crashes
 
     def crashed(self, committed: set[int]) -> None:
         """The process was killed: what nobody was told and the log does not hold never was."""
+        self.shown.clear()
         for purge in list(self.purges):
             if purge.undone_as and not (purge.undo_acknowledged or purge.undone_as in committed):
                 purge.undone_as = 0

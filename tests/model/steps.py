@@ -187,7 +187,7 @@ def _head(world: World, talk: Talk) -> None:
 def _say_what_it_is(world: World, talk: Talk) -> list[str]:
     choices, sent = world.choices, talk.sent
     control, sent.fresh_s, sent.revalidate_s, sent.error_s = choices.pick(CONTROLS)
-    sent.received = world.clock.now()
+    sent.received, sent.received_at = world.clock.now(), world.model.tick()
     sent.tags = choices.some(TAGS, 40)
     sent.groups = choices.some(("g",), 30)
     sent.vary = ("accept-language",) if talk.page.varies and choices.percent(90) else ()

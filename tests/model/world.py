@@ -278,6 +278,9 @@ class World:
 
     def start(self) -> None:
         """Start the edge over what its directory holds."""
+        for purge in self.purges:
+            if purge.scheduled_as not in self.committed:  # the log does not know it, and may give its number again
+                purge.scheduled_as = 0
         self.loop = HandLoop(self.clock, self.hands)
         self.edge = self.within(lambda: serve.Edge(self.config(), self.clock))
         applied, carry_out = self.edge.store.applied, self.edge.purger._carry_out
@@ -288,7 +291,7 @@ class World:
 
         def carried_out(index: int, *more: Any) -> Any:
             about = copy_context()
-            about.run(ABOUT.set, next((purge for purge in self.purges if purge.scheduled_as == index), None))
+            about.run(ABOUT.set, next((purge for purge in reversed(self.purges) if purge.scheduled_as == index), None))
             return about.run(carry_out, index, *more)
 
         self.edge.store.applied = told  # type: ignore[assignment, method-assign]
@@ -513,8 +516,9 @@ class World:
         if asked.purge is not None and not asked.purge.at:
             self.problem(f"{asked} is answered, and {asked.purge} was not applied")
         seen = Seen(
-            asked.at, outcome, self.model.sent[int(born or serial)], self.model.sent[int(serial)], asked.max_stale
-        )
+            asked.at, outcome, self.model.sent[int(born or serial)], self.model.sent[int(serial)], asked.max_stale,
+            asked.request.head.fields.get("accept-language") or "",
+        )  # fmt: skip
         if status == 304:  # who confirmed it last, it does not say
             seen.outcome = Outcome.REVALIDATED
         self._judge(str(asked), seen, asked.begun_at)
@@ -522,6 +526,8 @@ class World:
 
     def _judge(self, who: str, seen: Seen, now: float) -> None:
         wrong = self.model.wrong(seen, now)
+        if wrong is None and seen.outcome is Outcome.HIT:
+            wrong = self.model.relapsed(seen)
         if wrong is not None:
             self.problem(f"{who} of {seen.arrived}: {wrong}")
 
@@ -547,7 +553,9 @@ class World:
         self.note(f"hot: GET {page.url} {list(lines)} gets {told}")
         if b"serial" in told:
             born = self.model.sent[told.get(b"born", told[b"serial"])]
-            self._judge("hot", Seen(arrived, Outcome.HIT, born, self.model.sent[told[b"serial"]]), self.clock.now())
+            language = "".join(line.partition(": ")[2] for line in lines)
+            seen = Seen(arrived, Outcome.HIT, born, self.model.sent[told[b"serial"]], language=language)
+            self._judge("hot", seen, self.clock.now())
             if body != born.content:
                 self.problem(f"hot: {body[:24]!r} is not of {born.number}")
         return True
