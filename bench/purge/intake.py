@@ -45,8 +45,8 @@ MIXES: Final = {
     "mixed": ("tag", "url", "url", "prefix"),
     "near": ("tag", "url", "url", "near"),
 }
-"""Kinds of the targets of a batch, in turns. Nothing that they name is stored, as with most purges on most edges; but the
-prefixes of `near` begin as the objects asked for do, so that each of these is matched again after each batch."""
+"""Kinds of the targets of a batch, in turns. Nothing that they name is stored, as with most purges on most edges; but
+the prefixes of `near` begin as the objects do, so that each of these is matched again after each batch."""
 
 JUDGED: Final = ("tags", "mixed")
 """Those for which the share of hits is required; the other one is told."""
@@ -223,7 +223,8 @@ def page(found: dict[str, Any]) -> list[str]:
         f"{CONNECTIONS} connections with batches of {BATCH}; {HIT_CONNECTIONS} connections with hits in a closed loop:",
         "they take all that the edge has left. The edge, its log and its disk store have one CPU together, both loads",
         "the other.",
-        "`mixed` is a quarter tags, half URLs, a quarter prefixes.",
+        "`mixed` is a quarter tags, half URLs, a quarter prefixes. `near`, told and not judged, has other prefixes,",
+        "which begin as the objects do: after each batch, each hit is matched again.",
     ]
     return lines
 

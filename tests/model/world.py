@@ -37,7 +37,7 @@ from banish.http.targets import request_target
 from banish.proxy import serve
 from banish.proxy.exchange import Answer, ConnectionInfo, Request
 from banish.purge.targets import Target
-from banish.store import diskreads, disksweep, files, logwriter, memory, shelf, spool, sweeper, upkeep
+from banish.store import disk, diskreads, disksweep, files, logwriter, memory, shelf, spool, sweeper, upkeep
 from banish.store import log as log_module
 from banish.store.bodies import BodyReader
 from banish.testing.clock import FakeClock
@@ -221,6 +221,7 @@ class World:
             (runtime, "OriginGroup", functools.partial(Origin, self)),
             (memory, "SLICES", 3),
             (sweeper, "CLOCK_EVERY", 1),
+            (disk, "GIVE_UP_S", 40.0),
             (disksweep, "SLICE", 2),
             (disksweep, "TARGETS_MIN", 4),
             (upkeep, "SLICE", 2),

@@ -57,6 +57,8 @@ SWEEP_BUDGET_S = 0.001
 """What one slice of a sweep may take from requests."""
 SWEEP_REST_S = 0.009
 """What requests get between two slices: sweeping takes a tenth of the event loop at most."""
+SWEEP_LOOK_S = 0.05
+"""How often it is looked whether a sweep that rests, or cannot go on, may now."""
 SETTLE_S = 5.0
 """How long large bodies on their way to disk may hold up the end of the edge."""
 SWEEP_EVERY_S = 1.0
@@ -426,11 +428,18 @@ class Edge:
                     await self._sweep_wanted.wait()
             self._sweep_wanted.clear()
             try:
-                while not self.store.sweep(SWEEP_BUDGET_S, self.clock.monotonic):  # noqa: ASYNC110
-                    await asyncio.sleep(SWEEP_REST_S)  # not a wait: requests get their turn
+                while (pause_s := self._sweep_some()) is not None:  # noqa: ASYNC110
+                    await asyncio.sleep(pause_s)  # not a wait: requests get their turn
             except Exception:
                 log.exception("the sweep failed at something; it goes on")
                 await asyncio.sleep(SWEEP_EVERY_S)
+
+    def _sweep_some(self) -> float | None:
+        """Sweep a slice; after how long to go on, None: nothing is left."""
+        began = self.clock.monotonic()
+        if self.store.sweep(SWEEP_BUDGET_S, self.clock.monotonic):
+            return None
+        return SWEEP_REST_S if self.clock.monotonic() - began >= SWEEP_BUDGET_S else SWEEP_LOOK_S
 
 
 def _zenoh(directory: MeshDirectory, reach: Sequence[str], accounts: Accounts, me: Member) -> Transport:

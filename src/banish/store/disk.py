@@ -57,12 +57,22 @@ RETRY_S = 30.0
 """How long a failed index is left alone before it is opened again: opening holds everything up, for some tenths of a
 second after a failure."""
 
+GIVE_UP_S = 3600.0
+"""How long purges wait to be swept on a disk that has failed: so long the log keeps them, whatever its retention, and
+the table their stamps. Then it is given up: they are forgotten, and it is emptied once it can be opened.
+"""
+
 EXPIRY_EVERY_S = 1.0
 """How often the disk is asked for what is of no more use."""
 
 DISK_INDEX = Metric("banish_disk_index", "gauge", "How the disk's index is doing, figure by figure.", ("figure",))
 DISK_REOPENED = Metric(
     "banish_disk_reopened_total", "counter", "Times a failed index was opened again, by outcome.", ("outcome",)
+)
+DISK_GIVEN_UP = Metric(
+    "banish_disk_given_up_total",
+    "counter",
+    "Times a disk had failed for so long that purges are no longer kept for its sake: it is emptied before it is used.",
 )
 
 log = structlog.get_logger(__name__)
@@ -107,6 +117,9 @@ class DiskStore:
         self._reopen = reopen
         self._reopening: Future[Index] | None = None
         self._retry_at = 0.0
+        self._failing_since: float | None = None
+        self.given_up = False
+        """Whether it has failed for so long that purges do not wait for it any more. See `GIVE_UP_S`."""
         self._expire_at = 0.0
         self._shelf = Shelf(index, files, accounts, lambda key, serial: self.on_unfiled(key, serial))
         self._upkeep = Upkeep(self._shelf, accounts)
@@ -122,6 +135,7 @@ class DiskStore:
         )
         self._reads = DiskReads(self._shelf, table, self._writes.hidden, accounts)
         self._reopened = accounts.tally(DISK_REOPENED)
+        self._gave_up = accounts.tally(DISK_GIVEN_UP)
         self.log_id, self.reserved, self.floor = self._remembered()
         self.synced_floor = self.floor
         accounts.read(STORE_RESPONSES, lambda: [(("disk",), len(self))])
@@ -165,7 +179,14 @@ class DiskStore:
         self.reserved = max(self.reserved, upto)
 
     def persist_floor(self, floor: int) -> None:
-        """Every purge up to here is swept. In the same log as the deletions, behind them. Raises StoreError."""
+        """Every purge up to here is swept. In the same log as the deletions, behind them. Raises StoreError.
+
+        A disk that is given up cannot be told. Its floor stays behind, and that is enough: with a floor behind purges
+        that are forgotten nothing of it is used, neither when it is opened again nor at a start.
+        """
+        if self.given_up:
+            self.floor = self.synced_floor = floor
+            return
         assert not self._sweep.waits(floor), "the floor never passes what is not swept"
         self._remember(META_FLOOR, floor)
         self.floor = floor
@@ -238,11 +259,13 @@ class DiskStore:
     @property
     def swept(self) -> int:
         """No purge up to this apply index matches anything on disk that is not marked with it."""
+        if self.given_up:
+            return self._table.index
         return self.floor if self.failed else self._sweep.swept
 
     def has_swept(self, index: int) -> bool:
         """Whether this purge is swept, whatever those before it are."""
-        return self._sweep.has_swept(index)
+        return self._sweep.has_swept(index) or (self.given_up and index <= self._sweep.final)
 
     def applied(self, index: int, hard: tuple[Target, ...], soft: tuple[Target, ...]) -> None:
         """A purge was just applied to the stamps, in the same step. A hard one of everything drops its sites now."""
@@ -267,6 +290,7 @@ class DiskStore:
         began, sweep = monotonic(), self._sweep
         examined, deleted = sweep.examined, sweep.deleted
         if self.failed:
+            self._give_up(began)
             self._retry(began)
         while (step := self._step(began)) is Step.WORKED and monotonic() - began < budget_s:
             pass
@@ -332,6 +356,16 @@ class DiskStore:
 
     # After a failure
 
+    def _give_up(self, now: float) -> None:
+        """See whether purges have waited for long enough."""
+        if self._failing_since is None:
+            self._failing_since = now
+        elif not self.given_up and now - self._failing_since >= GIVE_UP_S:
+            self.given_up = True
+            self._gave_up.add()
+            log.error("the disk has failed for long: it is given up, and emptied once it can be opened", s=GIVE_UP_S)
+            self.on_swept()
+
     def _retry(self, now: float) -> None:
         """Open a failed index again, on a thread, every RETRY_S; take it up when it is open."""
         if self._reopening is not None:
@@ -349,6 +383,7 @@ class DiskStore:
         try:
             self._shelf.reopened(opening.result())
             self._catch_up()
+            self._failing_since, self.given_up = None, False
         except StoreError as error:
             self._shelf.fail("reopen", error)
             self._retry_at = now + RETRY_S

@@ -7,7 +7,7 @@ import pytest
 from banish.errors import IndexFailed, StoreError
 from banish.purge.targets import tag_target
 from banish.store import diskreads, diskwrites
-from banish.store.disk import RETRY_S
+from banish.store.disk import GIVE_UP_S, RETRY_S
 from banish.store.diskwrites import DiskOutcome
 from banish.store.index import Family
 from banish.store.memory import VARIANTS_MAX
@@ -578,6 +578,64 @@ async def test_a_disk_that_cannot_be_opened_again_is_tried_every_so_often(tmp_pa
             assert disk.tally("banish_disk_reopened_total") == {("failed",): tries}
         await disk.recover()
         assert not disk.store.failed
+
+
+@looped
+async def test_a_disk_that_stays_failed_is_given_up_and_emptied_before_it_is_used(tmp_path: Path) -> None:
+    async with opened(tmp_path) as disk:
+        disk.store.put(stored_response("a"))
+        disk.store.put(stored_response("b"))
+        disk.twin.fail(Call.WRITE, disk_full())
+        disk.store.put(stored_response("c"))
+        disk.failing_opens = 2
+        index = disk.purge([url_of("a")])
+        await disk.recover()
+        disk.settle_floor()
+        assert (disk.store.swept, disk.store.synced_floor, disk.store.has_swept(index)) == (0, 0, False)
+        await disk.recover(advance_s=GIVE_UP_S)
+        assert disk.store.failed
+        assert disk.tally("banish_disk_given_up_total") == {(): 1}
+        disk.settle_floor()
+        assert (disk.store.swept, disk.store.synced_floor, disk.store.has_swept(index)) == (index, index, True)
+        assert (disk.table.floor, len(disk.table)) == (index, 0)
+        await disk.recover()
+        assert (disk.store.failed, disk.store.given_up) == (False, False)
+        assert (len(disk.store), await disk.load("b")) == (0, [])
+        assert disk.store.put(stored_response("d", fence=index)) is DiskOutcome.STORED
+        later = disk.purge([url_of("d")])
+        assert not disk.store.has_swept(later)
+        disk.sweep()
+        assert (disk.store.swept, len(disk.store)) == (later, 0)
+
+
+@looped
+async def test_a_disk_given_up_before_purges_came_is_used_again_as_it_is(tmp_path: Path) -> None:
+    async with opened(tmp_path) as disk:
+        disk.store.put(stored_response("a"))
+        disk.twin.fail(Call.WRITE, disk_full())
+        disk.store.put(stored_response("b"))
+        disk.failing_opens = 2
+        await disk.recover()
+        await disk.recover(advance_s=GIVE_UP_S)
+        assert disk.store.given_up
+        await disk.recover()
+        assert len(await disk.load("a")) == 1
+
+
+@looped
+async def test_a_soft_purge_that_can_be_taken_back_is_not_swept_by_giving_the_disk_up(tmp_path: Path) -> None:
+    async with opened(tmp_path) as disk:
+        disk.store.put(stored_response("a"))
+        disk.twin.fail(Call.WRITE, disk_full())
+        disk.store.put(stored_response("b"))
+        disk.failing_opens = 2
+        index = disk.purge(soft=[url_of("a")])
+        await disk.recover()
+        await disk.recover(advance_s=GIVE_UP_S)
+        assert disk.store.given_up
+        assert not disk.store.has_swept(index)
+        disk.store.release_soft(index)
+        assert disk.store.has_swept(index)
 
 
 @pytest.mark.parametrize("change", ["put", "replace", "remove"])
