@@ -13,7 +13,7 @@ Invariant: if a target matches the names of one in the set, on whichever site, `
 from collections.abc import Iterator
 
 from banish.purge.names import Names
-from banish.purge.targets import Kind, Target, group_value
+from banish.purge.targets import Kind, Target, group_value, host_values
 
 BEGINNINGS_MAX = 8
 """Beginnings of a place that are counted: its host, and so many segments of the path less one."""
@@ -55,14 +55,15 @@ class Presence:
             return value[:end] in self._beginnings
         if kind is Kind.GROUP:
             return value in self._groups
-        if kind is Kind.HOST and not value.startswith("*"):
+        if kind is Kind.HOST:
             return value in self._hosts
         return bool(self._urls)
 
     def _counted(self, names: Names) -> Iterator[tuple[dict[str, int], str]]:
         place = names.place
         yield self._urls, names.url
-        yield self._hosts, names.host
+        for value in host_values(names.host):
+            yield self._hosts, value
         for tag in names.tags:
             yield self._tags, tag
         for group in names.groups:
