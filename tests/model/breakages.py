@@ -91,7 +91,7 @@ def _what_was_fetched_is_put_without_its_fence() -> Iterator[None]:
         yield
 
 
-@breakage()
+@breakage(first=30)
 def _a_304_gets_the_fence_of_its_response() -> Iterator[None]:
     """Rule 10: a 304 gives its own request's fence."""
     replace = Store.replace
@@ -104,7 +104,7 @@ def _a_304_gets_the_fence_of_its_response() -> Iterator[None]:
         yield
 
 
-@breakage()
+@breakage(first=75)
 def _a_304_revives_what_was_purged() -> Iterator[None]:
     """Rule 10: what was hard-purged before the origin was asked is not asked about, and not renewed."""
 
@@ -115,7 +115,7 @@ def _a_304_revives_what_was_purged() -> Iterator[None]:
         yield
 
 
-@breakage()
+@breakage(first=21)
 def _a_large_body_is_not_matched_again_when_it_is_written() -> Iterator[None]:
     """Rule 5: what waits for the disk is matched again."""
     write_row = DiskWrites._write_row
@@ -154,7 +154,7 @@ def _purges_are_taken_to_name_nothing_that_is_hot() -> Iterator[None]:
         yield
 
 
-@breakage("ask otherwise", "evict", first=180)
+@breakage("ask otherwise", "evict", first=187)
 def _a_read_does_not_see_what_changed_meanwhile() -> Iterator[None]:
     """Rule 5: what is read from disk while it changes is read again, and what memory got meanwhile wins."""
     end, promote = Shelf.end, MemoryStore.promote

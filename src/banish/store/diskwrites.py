@@ -251,6 +251,7 @@ class DiskWrites:
         rows = edit.variants(place) if place is not None else ()
         row = next((row for row in rows if old.serial and row.serial == old.serial), None)
         if place is None or row is None or row.size != new.body.size or self.hidden(new.meta.key):
+            new.serial = 0  # what may be there under this number, if it can be read this time, is not the new one
             return self._put(new)
         if self._table.verdict(new.names, new.clean_at).dead:
             edit.drop(place, row)

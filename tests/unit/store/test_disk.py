@@ -565,6 +565,17 @@ async def test_a_full_disk_is_left_alone_and_tried_again(tmp_path: Path) -> None
 
 
 @looped
+async def test_what_is_renewed_while_its_row_cannot_be_read_is_not_as_before_once_it_can(tmp_path: Path) -> None:
+    async with opened(tmp_path) as disk:
+        old = stored_response()
+        disk.store.put(old)
+        disk.twin.fail(Call.READ, damage())
+        disk.store.replace(old, renewed(old, fence=0, status=203))
+        assert [record.meta.status for record in await disk.load("a")] == [203]
+        assert len(disk.store) == 1
+
+
+@looped
 async def test_a_disk_that_cannot_be_opened_again_is_tried_every_so_often(tmp_path: Path) -> None:
     async with opened(tmp_path) as disk:
         disk.twin.fail(Call.WRITE, disk_full())
