@@ -134,7 +134,7 @@ def measure(options: argparse.Namespace, scratch: Path, cpu: int, load_cpu: int)
         edge = stack.enter_context(running(Banish(scratch / "data", origin_port, cpu=cpu)))
         server = edge.server()
         prime(server, options.urls)
-        load.run(server, CASE, seconds=1)
+        load.run(server, CASE, seconds=min(1.0, options.seconds))
         for number in range(options.rounds):
             for mix in MIXES if number % 2 == 0 else reversed(MIXES):
                 rounds.append(_round(options, load, server, edge.purge_port, mix, load_cpu))
@@ -148,13 +148,13 @@ def _round(options: argparse.Namespace, load: Load, server: Server, port: int, m
     rate = TARGETS_PER_S / BATCH * 1.02
     with purging(port, mix, rate, options.seconds + 0.2, cpu) as paced:
         during = sample(load, server, CASE, options.seconds)
-    time.sleep(REST_S)
+    time.sleep(min(REST_S, options.seconds))
     used_ns = cpu_ns(server)
     alone_s = min(options.seconds, ALONE_S_MAX)
     with purging(port, mix, 0, alone_s, cpu) as alone:
         pass
     used_ns = cpu_ns(server) - used_ns
-    time.sleep(REST_S)
+    time.sleep(min(REST_S, options.seconds))
     after = sample(load, server, CASE, options.seconds)
     undisturbed = (before.rate + after.rate) / 2
     return {

@@ -25,7 +25,7 @@ def found(kind: str, rounds: int, *, broken: str = "") -> list[str]:
 @pytest.mark.parametrize(
     ("kind", "rounds"),
     [
-        ("kill", 3),
+        ("kill", 2),
         ("power", 1),
         ("forget", 1),
         ("pause", 1),
