@@ -415,6 +415,8 @@ class World:
         self.model.sent.append(sent)
         about = ABOUT.get()
         page = next(page for page in PAGES if keyed(page.url, drops=sent.drops) == url)
+        if isinstance(about, Asked) and keyed(about.page.url, drops=sent.drops) == url:
+            page = about.page  # of those that are one under these rules, and may not be under the next
         self.talks.append(Talk(exchange, sent, page, about if isinstance(about, Asked) else None))
         self.note(f"origin: {exchange.asked.method} {url} {dict(asked)} for {about} as {number}")
 
