@@ -28,26 +28,22 @@ class Network:
 
     def __init__(self) -> None:
         self.edges: dict[str, Local] = {}
+        self.locals: list[Local] = []
+        """All there are: two may have one id."""
         self.cut: set[str] = set()
         self.drops: Callable[[str, str, bytes], bool] = lambda edge, kind, data: False
-        self.said = asyncio.Event()
 
     def reaches(self, one: str, other: str) -> bool:
         """Whether anything gets from one to the other."""
         return one in self.edges and other in self.edges and not self.cut & {one, other}
 
-    def say(self, edge: str, kind: str, data: bytes, to: str | None = None) -> bool:
+    def say(self, by: "Local", kind: str, data: bytes, to: str | None = None) -> bool:
         """To one, or to all."""
-        self.said.set()
-        for other, local in list(self.edges.items()):
-            if (
-                other != edge
-                and to in (None, other)
-                and self.reaches(edge, other)
-                and not self.drops(other, kind, data)
-            ):
+        hearers = [local for local in self.locals if local is not by and to in (None, local.edge)]
+        for local in hearers if by in self.locals else ():
+            if not (self.cut & {by.edge, local.edge} or self.drops(local.edge, kind, data)):
                 asyncio.get_running_loop().call_soon(local.hear, kind, data)
-        return True
+        return by in self.locals
 
     def connect(self, edge: str, *, up: bool) -> None:
         """Cut an edge off, or link it again."""
@@ -68,7 +64,7 @@ class Local:
         self.members: tuple[Member, ...] = ()
         self.reopened = 0
         self._network = network
-        self._edge = edge
+        self.edge = edge
 
     def hear(self, kind: str, data: bytes) -> None:
         """Something has come."""
@@ -77,12 +73,15 @@ class Local:
 
     async def start(self, members: Sequence[Member], receiver: Receiver) -> None:
         self.members, self.receiver = tuple(members), receiver
-        self._network.edges[self._edge] = self
-        self._network.connect(self._edge, up=True)
+        self._network.edges[self.edge] = self
+        self._network.locals.append(self)
+        self._network.connect(self.edge, up=True)
 
     async def stop(self) -> None:
-        if self._network.edges.get(self._edge) is self:
-            del self._network.edges[self._edge]
+        if self._network.edges.get(self.edge) is self:
+            del self._network.edges[self.edge]
+        if self in self._network.locals:
+            self._network.locals.remove(self)
         self.receiver = None
 
     async def reform(self, members: Sequence[Member]) -> None:
@@ -92,23 +91,23 @@ class Local:
         self.reopened += 1
 
     def publish_record(self, data: bytes) -> bool:
-        return self._network.say(self._edge, "record", data)
+        return self._network.say(self, "record", data)
 
     def publish_digest(self, data: bytes) -> bool:
-        return self._network.say(self._edge, "digest", data)
+        return self._network.say(self, "digest", data)
 
     def send_ack(self, edge: str, data: bytes) -> bool:
-        return self._network.say(self._edge, "ack", data, to=edge)
+        return self._network.say(self, "ack", data, to=edge)
 
     async def pull(self, edge: str, data: bytes, timeout_s: float) -> list[bytes]:
         other = self._network.edges.get(edge)
-        if not self._network.reaches(self._edge, edge) or other is None or other.receiver is None:
+        if not self._network.reaches(self.edge, edge) or other is None or other.receiver is None:
             return []
         return list(await other.receiver.on_pull(data))
 
     async def counts(self, edge: str, data: bytes, timeout_s: float) -> bytes | None:
         other = self._network.edges.get(edge)
-        if not self._network.reaches(self._edge, edge) or other is None or other.receiver is None:
+        if not self._network.reaches(self.edge, edge) or other is None or other.receiver is None:
             return None
         return await other.receiver.on_counts(data)
 
@@ -183,7 +182,7 @@ class Fellow:
     async def kill(self) -> None:
         """Say nothing; what is in the log stays."""
         assert self.mesh is not None
-        self.network.edges.pop(self.edge, None)
+        self.network.locals = [local for local in self.network.locals if local.edge != self.edge]
         await self.stop()
 
 

@@ -78,8 +78,8 @@ def purge(
 
     A line of a file is a word and a value (tag news), a URL, or a target in JSON ({"tag": "news"}).
 
-    Exit codes: 0 done; 1 refused; 2 the command is not right, or no edge answers; 3 --wait ran out; 4 --wait all, quorum
-    or N did, and some edges do not have it. The purge stands in both.
+    Exit codes: 0 done; 1 refused; 2 the command is not right, or no edge answers; 3 --wait ran out; 4 --wait all,
+    quorum or N did, and some edges do not have it. In both the purge stands.
     """
     _check(url=url, header=header, prefix=prefix, boundary=boundary)
     targets = [
