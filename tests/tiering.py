@@ -11,6 +11,7 @@ Not here: the real mesh (`tests/simulation`).
 """
 
 import hashlib
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, cast
 
@@ -47,6 +48,7 @@ class FakeTier:
         self.edge = edge_id(name)
         self.epoch = "1-00000001"
         self.byhand = edge
+        self.mesh = mesh
         self.held = Frontier()
         self.indexes: dict[Position, int] = {}
         self.positions: dict[int, Position] = {}
@@ -55,7 +57,6 @@ class FakeTier:
         self.epochs: dict[str, str] = {}
         self.catching_up: Callable[[Marks], Awaitable[None]] | None = None
         """What becomes of a catch-up instead of taking it all at once."""
-        self._mesh = mesh
         self.issued = 0
 
     # --- what edges ask
@@ -64,14 +65,14 @@ class FakeTier:
         return hashlib.blake2b(payload, key=self.edge.encode(), digest_size=SIGNATURE_BYTES).digest()
 
     def verify(self, edge: str, signature: bytes, payload: bytes) -> bool:
-        member = next((tier for tier in self._mesh.tiers.values() if tier.edge == edge), None)
+        member = next((tier for tier in self.mesh.tiers.values() if tier.edge == edge), None)
         return member is not None and member.sign(payload) == signature
 
     def named(self, name: str) -> str | None:
-        return self._mesh.tiers[name].edge if name in self._mesh.tiers else None
+        return self.mesh.tiers[name].edge if name in self.mesh.tiers else None
 
     def has_member(self, edge: str) -> bool:
-        return any(tier.edge == edge for tier in self._mesh.tiers.values()) and edge not in self._mesh.forgotten
+        return any(tier.edge == edge for tier in self.mesh.tiers.values()) and edge not in self.mesh.forgotten
 
     def epoch_of(self, edge: str) -> str:
         return self.epochs.get(edge, "")
@@ -102,7 +103,7 @@ class FakeTier:
         """A purge that is accepted here."""
         self.issued += 1
         position = Position(self.edge, self.epoch, self.issued)
-        self._mesh.log[position] = (tuple(hard), tuple(soft))
+        self.mesh.log[position] = (tuple(hard), tuple(soft))
         self.take(position)
         return position
 
@@ -110,9 +111,20 @@ class FakeTier:
         """A purge is here, and in effect."""
         if self.held.has(position):
             return
-        index = self.byhand.stamps.apply(*self._mesh.log[position])
+        index = self.byhand.stamps.apply(*self.mesh.log[position])
         self.indexes[position], self.positions[index] = index, position
         self.held.add(position)
+
+    def restart(self) -> None:
+        """Another epoch begins. What is in effect stays so."""
+        number = int(self.epoch.partition("-")[0]) + 1
+        self.epoch, self.issued = f"{number}-{number:08x}", 0
+
+    def pull(self, share: float) -> None:
+        """About this share of what the others have purged arrives."""
+        for position in sorted(self.mesh.log, key=lambda at: (at.edge, at.epoch, at.seq)):
+            if self.mesh.random.random() < share:
+                self.take(position)
 
     def confirm(self, to: "FakeTier") -> None:
         """Tell another edge how far this one is, and which epoch this is."""
@@ -123,14 +135,17 @@ class FakeTier:
 class FakeMesh:
     """All edges and all purges."""
 
+    tier_class: type[FakeTier] = FakeTier
+
     def __init__(self) -> None:
+        self.random = random.Random(0)
         self.tiers: dict[str, FakeTier] = {}
         self.log: dict[Position, tuple[tuple[Target, ...], tuple[Target, ...]]] = {}
         self.forgotten: set[str] = set()
 
     def add(self, name: str, edge: ByHand) -> FakeTier:
         """An edge joins."""
-        tier = self.tiers[name] = FakeTier(self, name, edge)
+        tier = self.tiers[name] = self.tier_class(self, name, edge)
         edge.tiers.tier = tier
         edge.purge_id = lambda index: position.text if (position := tier.positions.get(index)) else None  # type: ignore[method-assign]
         return tier

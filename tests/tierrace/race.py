@@ -4,8 +4,8 @@
                  └────▶ quito ───────────▶ origin        request and response apart, and so the origin's head and body
     lima: publishes purges, and has no part in requests
 
-Edges, proofs and heads are real (`tests/tiering.py`); a race is a page of its own, with tags of its own, so that many
-can be run on the same edges. Judged are
+Edges, proofs and heads are real (`tests/tiering.py`), and in some worlds the core of the mesh is too (`core.py`). A race
+is a page of its own, with tags of its own, so that many can be run on the same edges. Judged are
 
 - every answer: no hard purge that matches it was in effect at the edge before the request arrived there, unless the
   content was read at the origin after the change that the purge tells of;
@@ -38,7 +38,11 @@ from banish.purge.positions import Position
 from banish.purge.targets import Target, matches, prefix_target, tag_target
 from tests.byhand import HOST, SITE, ByHand, Exchange, Whole
 from tests.tiering import FakeMesh, FakeTier, Way, edge_of, join
+from tests.tierrace.core import CoreMesh, CoreTier
 
+NAMES = ("paris", "quito", "delhi", "kyoto", "lima")
+CORE_EVERY = 4
+"""In one of so many worlds edges know of each other what the real core tells them; in the others anything may be."""
 RACES_PER_WORLD = 50
 """Races on the same edges before others take their place."""
 STEPS = (6, 30)
@@ -107,7 +111,8 @@ class World:
         self.seed = seed
         self.random = random.Random(seed)
         self.counts: Counter[str] = Counter()
-        self.mesh = FakeMesh()
+        self.mesh = FakeMesh() if seed % CORE_EVERY else CoreMesh(NAMES, self.random)
+        self.mesh.random = self.random
         middle = self.random.random() < 0.4
         site: dict[str, Any] = {"on_partition": self.random.choice(("serve", "revalidate", "bypass"))}
         self.top, self.other = edge_of(self.mesh, "paris", **site), edge_of(self.mesh, "quito", **site)
@@ -172,9 +177,7 @@ class World:
             if self.random.random() < 0.5:
                 await self._gated(f"{edge.node} pulls")()
             tier = self.tier(edge)
-            for position in sorted(self.mesh.log, key=lambda at: (at.edge, at.epoch, at.seq)):
-                if position.seq <= marks.get((position.edge, position.epoch), 0) and self.random.random() < share:
-                    tier.take(position)
+            tier.pull(share)
             self.told(f"{edge.node} has pulled {'all' if tier.covers(marks) else 'not all'} that was asked for")
 
         return catch_up
@@ -207,7 +210,7 @@ class World:
     def _ask(self) -> None:
         edge = self.random.choice((self.child, self.child, self.child, *self.edges))
         lines = self.random.choice(((), (), (), (), ("Cache-Control: no-cache",), ("Cache-Control: max-stale",)))
-        known = [p for p in self.race.purges if p.hard and self.tier(edge).held.has(p.position)]
+        known = [p for p in self.race.purges if p.hard and p.position in self.tier(edge).indexes]
         self.told(f"client {len(self.race.asked)} asks {edge.node} {' '.join(lines)}")
         self.race.asked.append(Asked(edge, known, edge.ask(self.race.target, *lines)))
 
@@ -300,13 +303,18 @@ class World:
         self.counts["purges"] += 1
 
     def _deliver(self) -> None:
-        if self.race.purges:
+        if isinstance(self.mesh, CoreMesh):
+            self.mesh.step()
+        elif self.race.purges:
             purge, to = self.random.choice(self.race.purges), self.random.choice(self.publishers)
-            if not self.tier(to).held.has(purge.position):
+            if purge.position not in self.tier(to).indexes:
                 self.tier(to).take(purge.position)
                 self.told(f"{to.node} hears of {purge.target}")
 
     def _confirm(self) -> None:
+        if isinstance(self.mesh, CoreMesh):
+            self.mesh.tell(self.random.choice(self.publishers).node)
+            return
         one, other = self.random.sample(self.edges, 2) if len(self.edges) > 1 else (self.child, self.top)
         self.tier(one).confirm(self.tier(other))
         self.told(f"{one.node} tells {other.node} how far it is")
@@ -339,9 +347,7 @@ class World:
 
     def _restart(self) -> None:
         edge = self.random.choice(self.edges)
-        tier = self.tier(edge)
-        number = int(tier.epoch.partition("-")[0]) + 1
-        tier.epoch, tier.issued = f"{number}-{number:08x}", 0
+        self.tier(edge).restart()
         self.told(f"{edge.node} begins another epoch")
 
     async def _finish_all(self) -> None:
@@ -399,7 +405,10 @@ def _stripped(head: RequestHead) -> RequestHead:
 @contextlib.contextmanager
 def without_header() -> Iterator[None]:
     """No child says what is in effect there."""
-    with mock.patch.object(FakeTier, "unconfirmed", return_value={}):
+    with (
+        mock.patch.object(FakeTier, "unconfirmed", return_value={}),
+        mock.patch.object(CoreTier, "unconfirmed", return_value={}),
+    ):
         yield
 
 
@@ -453,6 +462,7 @@ def run_world(seed: int, races: int = RACES_PER_WORLD) -> tuple[Counter[str], Ra
             except Stale as stale:
                 return world.counts, world.race, str(stale)
             world.counts["races"] += 1
+            world.counts["races with the real core"] += isinstance(world.mesh, CoreMesh)
         return world.counts, None, ""
 
     with asyncio.Runner() as runner, structlog.testing.capture_logs():

@@ -27,6 +27,8 @@ from tests.tierrace.race import BREAKAGES, RACES_PER_WORLD, run_world
 
 RACES = 100_000
 TOLD_EVERY_S = 10.0
+NO_RANDOM_HASHES = "0"
+"""What PYTHONHASHSEED has to be: the order of sets must be the same when a race is run again."""
 
 
 def main() -> int:
@@ -39,6 +41,9 @@ def main() -> int:
     parser.add_argument("--break", dest="broken", choices=BREAKAGES, help="take this guarantee out of the edges first")
     parser.add_argument("--results", type=Path, help="directory for a file of what was found")
     given = parser.parse_args()
+    if os.environ.get("PYTHONHASHSEED") != NO_RANDOM_HASHES:
+        command = [sys.executable, "-m", "tests.tierrace.run", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, "PYTHONHASHSEED": NO_RANDOM_HASHES})
     with BREAKAGES[given.broken]() if given.broken else contextlib.nullcontext():
         if given.seed is not None:
             return _tell(given.seed, given.broken)

@@ -59,7 +59,8 @@ def _rows(config: Config, addresses: list[Address]) -> Iterator[tuple[str, str]]
         suffix = "  (redirects to https)" if listener.redirect_to_https else ""
         yield "listening", url(scheme, address) + suffix
     for site in config.sites:
-        yield f"site {site.name}", f"{', '.join(site.hosts)} → {', '.join(site.origin)}"
+        ways = [site.hosts, [parent.name for parent in site.parent], site.origin]
+        yield f"site {site.name}", " → ".join([", ".join(way) for way in ways if way])
     yield "memory", f"{format_bytes(config.memory.budget_bytes)}, spool {_spool(config)}"
     yield "disk", _disk(config)
     if config.admin.listen != "off":

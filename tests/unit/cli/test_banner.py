@@ -3,7 +3,7 @@ from structlog.testing import capture_logs
 
 from banish.cli.banner import announce, show_banner, url
 from banish.cli.report import console
-from banish.edge.config import Certificate, Config, Listener, Log, Site
+from banish.edge.config import Certificate, Config, Listener, Log, Parent, Site
 from banish.edge.units import Address
 
 
@@ -55,3 +55,9 @@ def test_a_site_for_any_host_needs_no_host_field(capsys: pytest.CaptureFixture[s
 )
 def test_an_address_becomes_something_to_click_on(scheme: str, address: Address, shown: str) -> None:
     assert url(scheme, address) == shown
+
+
+def test_it_names_the_edges_that_a_site_asks_before_its_origin(capsys: pytest.CaptureFixture[str]) -> None:
+    parents = (Parent(url="https://paris.example"), Parent(url="http://10.0.0.1", member="lagos"))
+    config = Config(sites=(Site(name="shop", hosts=("shop.example",), origin=("http://a",), parent=parents),))
+    assert "shop.example → paris, lagos → http://a" in banner(config, [8080], capsys)

@@ -166,20 +166,24 @@ class Table:
         """Deliver all that waits and what comes of it; what `drop` says, or over a cut link, is lost."""
         while self.post:
             sender, receiver, effect = self.post.pop(0)
-            lost = frozenset((sender, receiver)) in self.cut or drop(sender, receiver, effect)
-            to = self.hands.get(receiver)
-            if to is None or lost:
-                if isinstance(effect, AskFor):
-                    self.do(sender, self.hands[sender].replica.pulled(effect.number, [], self.now))
-            elif isinstance(effect, Publish):
-                self.do(receiver, to.replica.record(effect.record, self.now))
-            elif isinstance(effect, SendDigest):
-                self.do(receiver, to.replica.digest(effect.data, self.now))
-            elif isinstance(effect, SendAck):
-                self.do(receiver, to.replica.ack(effect.data, self.now))
-            elif isinstance(effect, AskFor):
-                answer = to.answer(effect.data)
-                self.do(sender, self.hands[sender].replica.pulled(effect.number, answer, self.now))
+            self.hand_over(sender, receiver, effect, lost=drop(sender, receiver, effect))
+
+    def hand_over(self, sender: str, receiver: str, effect: Effect, *, lost: bool = False) -> None:
+        """Deliver one thing that was in the post."""
+        lost = lost or frozenset((sender, receiver)) in self.cut
+        to = self.hands.get(receiver)
+        if to is None or lost:
+            if isinstance(effect, AskFor):
+                self.do(sender, self.hands[sender].replica.pulled(effect.number, [], self.now))
+        elif isinstance(effect, Publish):
+            self.do(receiver, to.replica.record(effect.record, self.now))
+        elif isinstance(effect, SendDigest):
+            self.do(receiver, to.replica.digest(effect.data, self.now))
+        elif isinstance(effect, SendAck):
+            self.do(receiver, to.replica.ack(effect.data, self.now))
+        elif isinstance(effect, AskFor):
+            answer = to.answer(effect.data)
+            self.do(sender, self.hands[sender].replica.pulled(effect.number, answer, self.now))
 
     def start(self, *names: str) -> None:
         """Start edges: each issues its `open`, and is linked with all."""
