@@ -4,8 +4,8 @@
                  └────▶ quito ───────────▶ origin        request and response apart, and so the origin's head and body
     lima: publishes purges, and has no part in requests
 
-Edges, proofs and heads are real (`tests/tiering.py`), and in some worlds the core of the mesh is too (`core.py`). A race
-is a page of its own, with tags of its own, so that many can be run on the same edges. Judged are
+Edges, proofs and heads are real (`tests/tiering.py`), and in some worlds the core of the mesh is too (`core.py`). A
+race is a page of its own, with tags of its own, so that many can be run on the same edges. Judged are
 
 - every answer: no hard purge that matches it was in effect at the edge before the request arrived there, unless the
   content was read at the origin after the change that the purge tells of;

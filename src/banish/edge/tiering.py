@@ -120,7 +120,7 @@ class Tier(Protocol):
 
     async def catch_up(self, marks: Marks, by: str, timeout_s: float) -> bool:
         """Have everything up to these marks, which are in effect at the edge `by`, in effect here, from whoever holds
-        it; whether that came about."""
+        it; whether that came about: then it is so in the step in which this returns."""
         ...
 
     def index_of(self, position: Position) -> int | None:
@@ -282,7 +282,7 @@ class Tiers:
         outcome = "covered"
         if not tier.covers(marks):
             caught_up = await tier.catch_up(marks, child.ask.child, self.settings.catchup_wait_s)
-            outcome = "caught_up" if caught_up and tier.covers(marks) else "passed"
+            outcome = "caught_up" if caught_up else "passed"
         child.covers = outcome != "passed"
         self._answered.add(outcome)
 
