@@ -142,6 +142,7 @@ class Mesh:
         self._trail = Trail()
         frontier = frontier_of(purge_log, self.edge)
         swept = self._trail.begin(purge_log.positions_above(floor), frontier)
+        self._in_effect = frontier.copy()
         self.confirming = Confirming(self, copies=copies, copies_wait_s=copies_wait_s, accounts=accounts)
         self.replica = Replica(
             edge=self.edge,
@@ -272,12 +273,14 @@ class Mesh:
 
     def issued(self, index: int, record: Record, signed: bytes) -> None:
         """A record of this edge's own is in effect (`peers.py`)."""
+        self._in_effect.add(record.position)
         if self._log.taken >= index:
             self._trail.add(index, record)
         self._do(self.replica.issued(record.position, signed, self.now()))
 
     def accepted(self, index: int, record: Record) -> None:
         """The same of another edge's."""
+        self._in_effect.add(record.position)
         if self._log.taken >= index:
             self._trail.add(index, record)
 
@@ -566,8 +569,11 @@ class Mesh:
         return self.replica.unconfirmed(edge)
 
     def covers(self, marks: Marks) -> bool:
-        """Whether everything up to these marks is in effect here: the worker may have some of it before it."""
-        return not (self._work_left or self._working) and self.replica.received.covers(marks)
+        """Whether everything up to these marks is in effect here: what the core has received the worker may have before
+        it. What is covered by something wider, or folded, the core alone knows.
+        """
+        idle = not (self._work_left or self._working)
+        return self._in_effect.covers(marks) or (idle and self.replica.received.covers(marks))
 
     async def catch_up(self, marks: Marks, by: str, timeout_s: float) -> bool:
         """Have everything up to these marks, which are in effect at the edge `by`, in effect here; whether that came
