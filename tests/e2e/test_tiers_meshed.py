@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import msgspec
+import pytest
 import uvloop
 from tests.fellows import WAITS, Local, Network, until
 from tests.support import Client, Response, configuration
@@ -225,5 +226,19 @@ def test_a_child_that_was_forgotten_is_a_client(tmp_path: Path) -> None:
         await stage.get(stage.kyoto)
         assert stage.asked("unproved") == 1
         assert stage.paris.tiers._answered.get("refused") == 1
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_an_unsafe_request_has_changed_is_not_refilled_from_before_it(tmp_path: Path, known: bool) -> None:
+    async def scene(stage: Meshed) -> None:
+        stage.origin.respond("/", headers=FRESH, body=b"old")
+        await stage.get(stage.kyoto if known else stage.paris)
+        stage.origin.respond("/", headers=FRESH, body=b"new")
+        async with Client(("127.0.0.1", stage.kyoto.ports[0])) as client:
+            assert (await client.ask("POST", "/", body=b"x")).status == 200
+        assert (await stage.get(stage.paris)).body == b"old"  # the site keeps its invalidations to each edge
+        assert (await stage.get(stage.kyoto)).body == b"new"
 
     play(tmp_path, scene)

@@ -288,10 +288,11 @@ class Tiers:
 
     def fence_min(self, child: Child, index: int) -> int:
         """The apply index that a response's fence has to have reached to answer a child, of whom the request arrived
-        at `index`. What a purge that is not known here has hit nobody knows: then nothing fetched before will do."""
+        at `index`. What a purge that is not known here has hit, or when, nobody can tell: then nothing will do that was
+        asked for before the request, though no purge has come since."""
         tier = self.tier
         known = [tier.index_of(position) if tier is not None else None for position in child.ask.since]
-        return max([index if at is None else at for at in known], default=0)
+        return max([index + 1 if at is None else at for at in known], default=0)
 
     def statement(self, child: Child, worth: Worth, status: int, fields: Fields, length: str) -> str | None:
         """The field value that goes with an answer to a child; None if the mesh is gone meanwhile."""
