@@ -147,7 +147,7 @@ class MeshEdge:
         return call(self.admin_port, "GET", f"/purges/{purge}")[0] == 200
 
     def status(self) -> Any:
-        return self.ask("GET", "/mesh")
+        return self.ask("GET", "/status")
 
 
 class Mesh:
@@ -185,7 +185,7 @@ class Mesh:
 
 def heard_by(edge: MeshEdge) -> set[str]:
     """The names of the members that an edge hears."""
-    return {member["name"] for member in edge.status()["members"] if member["contact"] == "heard"}
+    return {member["name"] for member in edge.status()["members"] if member["heard"]}
 
 
 def until_hears(edge: MeshEdge, others: set[str]) -> None:

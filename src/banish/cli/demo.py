@@ -12,7 +12,9 @@ import json
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import h11
 import uvloop
@@ -21,6 +23,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from banish.cli.demo_edge import DemoEdge
+from banish.cli.demo_mesh import Cities, receipts
 from banish.cli.demo_site import Origin, tides_csv
 from banish.cli.demo_wire import Exchange, FieldLines, ask, draw
 from banish.errors import LogUnwritable, StoreError
@@ -260,6 +263,58 @@ async def origin_gone(walk: Walk) -> None:
     walk.promise("what was never stored is an honest gateway error", error.status in (502, 504))
 
 
+async def three_cities(walk: Walk) -> None:
+    """Three cities. Edges in Frankfurt, Newark and Tokyo before one origin, and the ways between them as long as on the
+    map. While readers come everywhere, the pages are purged in Frankfurt, which answers when all three have it."""
+    with tempfile.TemporaryDirectory(prefix="banish-demo-mesh-") as data:
+        async with Cities(walk.origin.url, Path(data)) as cities:
+            await _purge_across(walk, cities)
+            await _purge_past_a_cut(walk, cities)
+
+
+async def _purge_across(walk: Walk, cities: Cities) -> None:
+    edges = cities.edges.values()
+    for edge in edges:
+        await ask(edge.edge.port, "/")
+        await ask(edge.edge.port, "/news")
+    readers = [asyncio.create_task(edge.read("/news")) for edge in edges]
+    gone = {edge.name: asyncio.create_task(edge.gone_at("/")) for edge in edges}
+    await asyncio.sleep(0)
+    sent = time.monotonic()
+    told = await cities.tell("frankfurt", "POST", "/purges?wait=all&timeout=10", {"tag": "page", "reason": "demo"})
+    answered_ms = 1000 * (time.monotonic() - sent)
+    effects_ms = {name: 1000 * (await task - sent) for name, task in gone.items()}
+    for reader in readers:
+        reader.cancel()
+    walk.say(f"  purge {told['id']}")
+    walk.console.print(receipts(told, effects_ms, cities, "frankfurt"))
+    farthest = max(cities.way_ms("frankfurt", name) for name in ("newark", "tokyo"))
+    walk.say(f"  all receipts after {answered_ms:.0f} ms: the way to Tokyo and back is {2 * farthest:.0f}")
+    walk.promise("all three edges have it, on their disks", told["complete"])
+    walk.promise("none forgot before light could have told it", all(
+        effects_ms[name] >= cities.way_ms("frankfurt", name) for name in ("newark", "tokyo")
+    ))  # fmt: skip
+    fresh = [await ask(edge.edge.port, "/") for edge in edges]
+    walk.promise("the next reader in each city gets the new page", not any(page.hit for page in fresh))
+
+
+async def _purge_past_a_cut(walk: Walk, cities: Cities) -> None:
+    cities.part("tokyo")
+    walk.say("  (the cables to Tokyo are cut)")
+    told = await cities.tell("newark", "POST", "/purges?wait=all&timeout=1", {"tag": "page"})
+    walk.console.print(receipts(told, {}, cities, "newark"))
+    walk.promise("Newark says that Tokyo does not have it", told["missing"] == ["tokyo"])
+    await cities.until("tokyo", lambda status: status["behind"])
+    behind = await ask(cities.edges["tokyo"].edge.port, "/news")
+    walk.console.print(draw(behind, "from Tokyo"), highlight=False)
+    walk.promise("Tokyo knows that it may be missing something, and says so", "behind" in str(behind.cache_status))
+    cities.heal()
+    walk.say("  (the cables are mended)")
+    await cities.until_has("tokyo", told["id"])
+    late = await ask(cities.edges["tokyo"].edge.port, "/")
+    walk.promise("Tokyo has caught up: what was purged meanwhile is gone there too", not late.hit)
+
+
 STEPS: tuple[Step, ...] = (
     miss,
     hit,
@@ -273,6 +328,7 @@ STEPS: tuple[Step, ...] = (
     soft_purge,
     purge_during_a_fetch,
     restart,
+    three_cities,
     origin_gone,
 )
 

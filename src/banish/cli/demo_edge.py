@@ -7,6 +7,7 @@ Not here: the walk through (`demo.py`), the origin (`demo_site.py`).
 
 import socket
 from types import TracebackType
+from typing import Any
 
 from banish.admin.app import make_app
 from banish.admin.polls import Polls
@@ -19,9 +20,12 @@ from banish.proxy.serve import Edge
 class DemoEdge:
     """An edge before the origin at `origin_url`, for the length of an `async with`. Port 0: whichever is free."""
 
-    def __init__(self, origin_url: str, data: str, port: int = 0) -> None:
+    def __init__(self, origin_url: str, data: str, port: int = 0, *, node: str = "banish") -> None:
         self.port = port
         self.admin_port = 0
+        self.settings: dict[str, Any] = {}
+        """Further settings, for the next start."""
+        self._node = node
         self._origin_url = origin_url
         self._data = data
         self._edge: Edge | None = None
@@ -47,6 +51,8 @@ class DemoEdge:
                 "data": self._data,
                 "log.access": "off",
                 "log.level": "error",
+                "node": self._node,
+                **self.settings,
             }
         )
         configure_logging(config.log)
