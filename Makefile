@@ -14,7 +14,7 @@ CRASHES ?= 300
 TIER_RACES ?= 100000
 
 .PHONY: help setup demo test soak model crash tier-race check format lint types imports docs docs-check conformance scoreboard bench \
-	bench-purge lock clean
+	bench-purge bench-mesh lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ bench: $(INSTALLED) ## CPU per hit beside nginx's (nginx is compared with if it 
 bench-purge: $(INSTALLED) ## What purging costs, beside Varnish's and nginx's if they are there; then the race (RACE_S=300)
 	$(BIN)/python bench/purge/run.py
 	$(BIN)/python bench/purge/race.py --seconds $(RACE_S)
+
+bench-mesh: $(INSTALLED) ## A purge across five edges above the delay between them; targets a second through all
+	$(BIN)/python bench/mesh/run.py
 
 lock: $(INSTALLED) ## Pin the dependencies anew (UPGRADE=1 takes the newest)
 	tools/lock $(if $(UPGRADE),--upgrade)
