@@ -163,6 +163,10 @@ class Mesh(msgspec.Struct, frozen=True, kw_only=True):
     """How long a record that every reachable edge says is lost is waited for. Past it everything is purged here."""
     catchup_wait_s: Annotated[float, Meta(ge=0)] = 5.0
     """How long a start waits to have all purges that the others hold. Past it `sites.on_partition` holds."""
+    canary_s: Annotated[float, Meta(ge=0)] = 30.0
+    """Between two purges of a small response of this edge's own, by which every edge shows that purges arrive and
+    work. 0: none are made.
+    """
     reach: tuple[str, ...] = ()
     """Where this edge reaches a member, if not where that one says that it listens: `NAME=tls/HOST:PORT`."""
 

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 import msgspec
 import structlog
 
+from banish.edge.canary import CANARY_SITE
 from banish.edge.progress import Counts, Followed, Progress
 from banish.edge.receipts import Feed, Filters, Page, Purge, PurgeState, Stage, TargetCount, Wait
 from banish.errors import ClientError, RecordError
@@ -382,8 +383,8 @@ def _visible(record: Record, sites: tuple[str, ...] | None) -> bool:
 
 
 def _passes(record: Record, filters: Filters) -> bool:
-    """What the log itself does not sort out."""
-    if not _visible(record, filters.sites):
+    """What the log itself does not sort out. Canaries are told only to those who ask for their site."""
+    if not _visible(record, filters.sites) or (record.sites == (CANARY_SITE,) and filters.site != CANARY_SITE):
         return False
     wanted = filters.target
     return wanted is None or any(

@@ -27,6 +27,8 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from banish.clock import Clock
+from banish.edge.canary import Canaries
+from banish.edge.canary import Store as CanaryStore
 from banish.edge.complaints import Complaints
 from banish.edge.config import Mesh as Settings
 from banish.edge.confirming import Confirming
@@ -125,6 +127,8 @@ class Mesh:
         on_outcast: Callable[[], None],
         copies: int,
         copies_wait_s: float,
+        store: CanaryStore,
+        index: Callable[[], int],
     ) -> None:
         self.edge = identity.edge
         self.epoch = identity.epoch
@@ -164,6 +168,15 @@ class Mesh:
             state_of=purger.get,
             sign=identity.sign,
             verify=self.verify,
+            accounts=accounts,
+        )
+        self.canaries = Canaries(
+            self.edge,
+            store=store,
+            purging=purger,
+            receipts=self.receipts,
+            index=index,
+            clock=clock,
             accounts=accounts,
         )
         self._membership = Membership(self, directory, purger=purger, clock=clock)
@@ -237,6 +250,8 @@ class Mesh:
                 f"another process runs as the edge {self.edge} ({self._me.name}): its data directory was copied, or an"
                 " invitation was used twice; stop that process, or invite this edge anew (banish mesh invite)"
             )
+        if self._settings.canary_s:
+            self._spawn(self.canaries.run(self._settings.canary_s))
         caught_up = self.replica.stage is Stage.CAUGHT_UP
         told = log.info if caught_up else log.warning
         told("mesh", caught_up=caught_up, members=len(self.members), heard=self.confirming.heard())
@@ -277,12 +292,14 @@ class Mesh:
         if self._log.taken >= index:
             self._trail.add(index, record)
         self._do(self.replica.issued(record.position, signed, self.now()))
+        self.canaries.in_effect(record)
 
     def accepted(self, index: int, record: Record) -> None:
         """The same of another edge's."""
         self._in_effect.add(record.position)
         if self._log.taken >= index:
             self._trail.add(index, record)
+        self.canaries.in_effect(record)
 
     def swept(self, has_swept: Callable[[int], bool]) -> None:
         """More may be swept."""

@@ -372,6 +372,8 @@ class Edge:
             on_outcast=self._cast_out,
             copies=self.config.purge.copies,
             copies_wait_s=self.config.purge.copies_wait_s,
+            store=self.store,
+            index=lambda: self.stamps.index,
         )
         self.purger.peers = mesh
         self.tiers.tier = mesh
