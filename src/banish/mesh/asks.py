@@ -58,6 +58,8 @@ class Gone:
     at: float
     oldest: int
     """Below it its log has nothing."""
+    since: float
+    """When it said so first."""
 
 
 class Asks:
@@ -149,9 +151,12 @@ class Asks:
         peer.failures = 0
         peer.avoid_until = float("-inf")
 
-    def gone(self, edge: str, stream: Stream, gone: Gone) -> None:
-        """It answered, and has this no more."""
-        self._gone.setdefault(stream, {})[edge] = gone
+    def gone(self, edge: str, gap: Gap, oldest: int, now: float) -> None:
+        """It answered, and has the first number of this gap no more."""
+        said = self._gone.setdefault(gap.stream, {})
+        before = said.get(edge)
+        since = before.since if before is not None and before.first == gap.first else now
+        said[edge] = Gone(gap.first, now, oldest, since)
 
     def is_gone(self, edge: str, stream: Stream, first: int, now: float) -> bool:
         """Whether it is believed to have the record of this number no more."""

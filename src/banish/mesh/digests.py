@@ -79,7 +79,7 @@ class Digests:
         *,
         whole: bool,
         members: str,
-        gone: Mapping[str, str],
+        gone: Mapping[str, Echo],
         behind: bool,
         asks: bool = False,
         goodbye: bool = False,

@@ -5,7 +5,8 @@
 
 Not here: asking (`asks.py`); what is held durably, which follows (`replica.py`).
 Units: seconds of the clock handed in.
-Invariant: a number is missing here since the first moment at which anything said that it exists, at the latest.
+Invariant: a number is missing here since the first moment at which anything said that it exists, at the latest; of an
+edge that is heard, since it last proved that it did not exist yet.
 Bounds: `TIMES_MAX` moments of one stream; past them later ones count as early as the last.
 """
 
@@ -33,7 +34,7 @@ class Missing:
         self.ask_at = ask_at
         """Not to be asked for before."""
         self.known: list[tuple[int, float]] = []
-        """(number, when it was learnt that numbers up to it exist), both ascending."""
+        """(number, since when numbers up to it exist, for all that is known here), both ascending."""
 
 
 class Gaps:
@@ -47,8 +48,8 @@ class Gaps:
         self.fresh = False
         """Something was learnt of since this was last put down."""
 
-    def learn(self, stream: Stream, upto: int, now: float, *, hearsay: bool = False) -> bool:
-        """Numbers up to `upto` exist; whether any is missing that was not known of."""
+    def learn(self, stream: Stream, upto: int, now: float, since: float, *, hearsay: bool = False) -> bool:
+        """Numbers up to `upto` exist, `since` then for all that is known; whether any is missing that was not known of."""
         if upto <= self._received.mark(stream):
             return False
         self.fresh = True
@@ -60,10 +61,10 @@ class Gaps:
         known = missing.known
         if known and upto <= known[-1][0]:
             return not hearsay
-        if known and (now - known[-1][1] < GRAIN_S or len(known) >= TIMES_MAX):
+        if known and (since - known[-1][1] < GRAIN_S or len(known) >= TIMES_MAX):
             known[-1] = upto, known[-1][1]
         else:
-            known.append((upto, now))
+            known.append((upto, since))
         return True
 
     def settle(self, stream: Stream) -> None:

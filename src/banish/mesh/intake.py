@@ -125,13 +125,13 @@ class Intake:
         stream = position.edge, position.epoch
         if not known.received.add(position):
             self._records.add("full")
-            known.gaps.learn(stream, position.seq, now)
+            known.learn(stream, position.seq, position.edge, now)
             return False
         self._records.add("taken")
         self.unlogged.add(position)
         self._prints.note(position, data)
         if position.seq > known.received.mark(stream):
-            known.gaps.learn(stream, position.seq - 1, now)
+            known.learn(stream, position.seq - 1, position.edge, now)
         else:
             known.gaps.settle(stream)
         known.present(stream, now)
@@ -147,7 +147,7 @@ class Intake:
         except (RecordError, ClientError):
             return
         if last is not None:
-            self._known.gaps.learn((last.edge, last.epoch), last.seq, now)
+            self._known.learn((last.edge, last.epoch), last.seq, last.edge, now)
 
     def wrong(self, what: str, now: float) -> list[Effect]:
         """Something came that cannot be what it says."""

@@ -81,7 +81,9 @@ class Knowledge:
             self.counted.add(edge)
             if until > NEVER:
                 peer.clean = dict(self.received.marks)
-        if not peer.gone:
+            if not peer.gone:
+                self.heard.count(edge, until)
+        elif edge not in self.heard and not peer.gone:
             self.heard.count(edge, until)
 
     def belongs(self, edge: str, now: float) -> None:
@@ -112,7 +114,13 @@ class Knowledge:
             stream = self.unfolded(stream)
         elif stream == self.own:
             return False
-        return self.gaps.learn(stream, upto, now, hearsay=by != stream[0])
+        return self.gaps.learn(stream, upto, now, self.missing_since(stream[0], now), hearsay=by != stream[0])
+
+    def missing_since(self, edge: str, now: float) -> float:
+        """How old that may be of which we learn only now that this edge has issued it: it was not there when the edge
+        last proved that it was heard. So whoever is not behind misses nothing that is older than a lease.
+        """
+        return min(now, self.heard.until(edge) - self.settings.lease_s) if edge in self.heard else now
 
     def unfolded(self, stream: Stream) -> Stream:
         """The epoch here that a fold ends with; the fold itself if there is none."""

@@ -98,8 +98,9 @@ class Digest(msgspec.Struct, frozen=True, array_like=True):
     """It knows that it may be missing purges."""
     asks: bool = False
     """It wants a digest back at once: it has just started, or got a link back."""
-    gone: dict[str, str] = {}
-    """Edges that said goodbye and were not heard since, with the epoch that ended so; in whole digests alone."""
+    gone: dict[str, Echo] = {}
+    """Edges that said goodbye and were not heard since: the epoch that ended so, and the last number issued in it. In
+    whole digests alone."""
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True):

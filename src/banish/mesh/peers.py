@@ -49,6 +49,7 @@ class Peer:
         "gone",
         "issued",
         "lag_s",
+        "last",
         "linked",
         "linked_at",
         "list_differs_since",
@@ -64,6 +65,8 @@ class Peer:
         self.linked_at = -inf
         self.gone = ""
         """The epoch that it ended by saying goodbye, if it was not heard since."""
+        self.last = 0
+        """The last number that it issued in that epoch."""
         self.clean: Mapping[Stream, int] = _NO_CLEAN
         """What was in effect here when it came to the mesh: it began empty, later than all of this."""
         self.lag_s: float | None = None

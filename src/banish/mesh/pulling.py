@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
-from banish.mesh.asks import Asks, Gone, Reach, timeout_s
+from banish.mesh.asks import Asks, Reach, timeout_s
 from banish.mesh.effects import Adopt, Alarm, AskFor, CoverAll, Effect, Raise
 from banish.mesh.frontier import Gap, Stream
 from banish.mesh.gaps import Gaps
@@ -146,7 +146,7 @@ class Pulling:
         if answer.held < gap.first:
             peer.correct(stream, answer.held)
             return
-        self.asks.gone(peer.edge, stream, Gone(gap.first, now, answer.oldest))
+        self.asks.gone(peer.edge, gap, answer.oldest, now)
         if answer.marks:
             self._lists[peer.edge] = answer
 
@@ -157,7 +157,7 @@ class Pulling:
         others = [p for p in self._peers.values() if p.edge not in said and p.held(stream) >= first]
         if not said or any(self._reach.reaches(peer, now) for peer in others):
             return []
-        waited = now - self._gaps.since(stream) >= self._gap_limit_s
+        waited = now - min(gone.since for gone in said.values()) >= self._gap_limit_s
         if others and not waited:
             return []
         too_old = [edge for edge, gone in said.items() if gone.oldest > first and edge in self._lists]

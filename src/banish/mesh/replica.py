@@ -336,7 +336,7 @@ class Replica:
             now,
             whole=whole,
             members=self.members.version,
-            gone={edge: peer.gone for edge, peer in known.peers.items() if peer.gone},
+            gone={edge: Echo(peer.gone, peer.last) for edge, peer in known.peers.items() if peer.gone},
             behind=self.behind(now),
             asks=asks,
             goodbye=goodbye,
@@ -411,14 +411,14 @@ class Replica:
         (peer.take_whole if digest.whole else peer.take)(digest.marks)
         self._learn(peer, digest, now)
         if digest.goodbye:
-            peer.gone = digest.epoch
+            peer.gone, peer.last = digest.epoch, digest.issued
             known.heard.drop(peer.edge)
         elif peer.gone:
             peer.gone = ""
             if peer.edge in known.counted:
                 known.heard.count(peer.edge, NEVER)
-        for edge, epoch in digest.gone.items():
-            self._also_gone(edge, epoch)
+        for edge, last in digest.gone.items():
+            self._also_gone(edge, last, now)
         if digest.members == self.members.version:
             peer.list_differs_since = inf
         else:
@@ -437,12 +437,14 @@ class Replica:
         known.learn((peer.edge, digest.epoch), digest.issued, peer.edge, now)
         self._confirmed(peer, now, measured=False)
 
-    def _also_gone(self, edge: str, epoch: str) -> None:
+    def _also_gone(self, edge: str, last: Echo, now: float) -> None:
         """Another edge has heard this one say goodbye, in the epoch that is the last known here too."""
-        peer = self._known.peers.get(edge)
-        if peer is not None and peer.epoch in ("", epoch) and not peer.gone and self._known.is_last(edge, epoch):
-            peer.gone = epoch
-            self._known.heard.drop(edge)
+        known, peer = self._known, self._known.peers.get(edge)
+        if peer is None or peer.gone or peer.epoch not in ("", last.epoch) or not known.is_last(edge, last.epoch):
+            return
+        known.learn((edge, last.epoch), last.number, edge, now)
+        peer.gone, peer.last = last.epoch, last.number
+        known.heard.drop(edge)
 
     def _answered(self, peer: Peer, digest: Digest, now: float) -> None:
         """A member has said all that it holds: the target of a start."""

@@ -1,4 +1,4 @@
-"""What edges make of each other: published, lost, pulled, confirmed; heard and not heard; old, new, doubled, forgotten."""
+"""What edges make of each other: lost, pulled, confirmed; heard and not; old, new, doubled, forgotten."""
 
 from banish.mesh.members import Members
 from banish.mesh.replica import AskFor, Effect, Publish, SendAck, SendDigest, Stage, Standing
