@@ -15,6 +15,7 @@ from banish.mesh.lease import Lease
 from banish.mesh.members import Member, Members
 from banish.mesh.transport import Receiver
 from banish.mesh.zenoh_config import Topology
+from banish.store.records import StoredResponse
 from banish.tables import Accounts
 from tests.unit.edge.services import Service
 
@@ -159,9 +160,18 @@ class Fellow:
             on_outcast=self._cast_out,
             copies=2,
             copies_wait_s=1.0,
+            store=self,
+            index=lambda: service.table.index,
         )
         service.purger.peers = mesh
         return mesh
+
+    def lookup(self, key: str) -> tuple[StoredResponse, ...]:
+        """Nothing is stored here."""
+        return ()
+
+    def put(self, record: StoredResponse) -> None:
+        pass
 
     def _cast_out(self) -> None:
         self.outcast = True

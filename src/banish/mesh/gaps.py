@@ -49,7 +49,7 @@ class Gaps:
         """Something was learnt of since this was last put down."""
 
     def learn(self, stream: Stream, upto: int, now: float, since: float, *, hearsay: bool = False) -> bool:
-        """Numbers up to `upto` exist, `since` then for all that is known; whether any is missing that was not known of."""
+        """Numbers up to `upto` exist, `since` then for all that is known; whether any is missing that was not known."""
         if upto <= self._received.mark(stream):
             return False
         self.fresh = True
