@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Hashable
 
-READY_S = 0.5
+READY_S = 2.0
 """How long the other end may take to say what it listens to. A link is told of then in any case: it may be deaf."""
 
 

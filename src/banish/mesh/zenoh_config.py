@@ -240,6 +240,7 @@ _ASKING = ["query", "reply", "declare_queryable"]
 _ALWAYS: dict[str, Any] = {
     "connect/exit_on_failure": False,
     "connect/retry": {"period_init_ms": 300, "period_max_ms": 4000, "period_increase_factor": 2},
+    "open/return_conditions/connect_scouted": False,
     "scouting/multicast/enabled": False,
     "scouting/gossip/enabled": False,
     "routing/interests/timeout": 60_000,

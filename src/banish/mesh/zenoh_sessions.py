@@ -104,7 +104,7 @@ class Opening:
         self._sessions: dict[int, zenoh.Session] = {}
         self._ended = threading.Event()
         self._dialling: list[threading.Thread] = []
-        self._publishers: dict[str, list[zenoh.Publisher]] = {}
+        self._publishers: dict[tuple[int, str], zenoh.Publisher] = {}
         self._queriers: list[zenoh.Querier] = []
 
     def open(self) -> None:
@@ -158,30 +158,33 @@ class Opening:
             _close(session)
             return
         self._declare(number, session, plan)
-        self._publishers = {}  # each of them is to publish in this session, too
 
     # --- saying
 
     def put(self, key: str, data: bytes) -> None:
         """Publish. Waits `WAIT_BEFORE_DROP_US` at most, once, for a peer that does not read. Raises zenoh.ZError."""
-        publishers = self._publishers.get(key)
-        if publishers is None:
-            publishers = self._publishers[key] = [
-                session.declare_publisher(
-                    key,
-                    congestion_control=zenoh.CongestionControl.DROP,
-                    priority=zenoh.Priority.REAL_TIME,
-                    express=True,
-                    allowed_destination=zenoh.Locality.REMOTE,
-                )
-                for session in list(self._sessions.values())
-            ]
-        for publisher in publishers:
+        with self._lock:
+            sessions = list(self._sessions.items())
+        for number, session in sessions:
+            publisher = self._publishers.get((number, key))
+            if publisher is None:
+                publisher = self._publish(number, session, key)
             publisher.put(data)
+
+    def _publish(self, number: int, session: zenoh.Session, key: str) -> zenoh.Publisher:
+        publisher = self._publishers[number, key] = session.declare_publisher(
+            key,
+            congestion_control=zenoh.CongestionControl.DROP,
+            priority=zenoh.Priority.REAL_TIME,
+            express=True,
+            allowed_destination=zenoh.Locality.REMOTE,
+        )
+        return publisher
 
     def ask(self, key: str, data: bytes, timeout_s: float) -> list[bytes]:
         """The parts of an answer: by the first session that gives one. Raises zenoh.ZError."""
-        sessions = list(self._sessions.values())
+        with self._lock:
+            sessions = list(self._sessions.values())
         for session in sessions:
             if parts := _ask(session, key, data, timeout_s / len(sessions)):
                 return parts
@@ -198,6 +201,8 @@ class Opening:
             session.declare_queryable(
                 key, _direct(self._answer(asked, key)), complete=True, allowed_origin=zenoh.Locality.REMOTE
             )
+        for heard in (Heard.RECORD, Heard.DIGEST):
+            self._publish(number, session, f"{heard}/{self._me}")
         for other in plan.near:
             self._follow(session, other.edge)
         session.info.declare_link_events_listener(_direct(self._watch(number)), history=True)
