@@ -1,6 +1,6 @@
 """Links: which edges can be spoken to, made of what a session says of its connections.
 
-    a connection comes up ──▶ linked ──▶ told, once the other end has said what it listens to, or after READY_S
+    a connection comes up ──▶ linked ──▶ told, once the other end has answered a greeting, or after READY_S
     its last one goes     ──▶ told
 
 Between the two an edge is connected, and nothing that is published reaches it: zenoh sends what the other end has
@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Callable, Collection, Hashable
 
 READY_S = 2.0
-"""How long the other end may take to say what it listens to. A link is told of then in any case: it may be deaf."""
+"""How long the other end may take to answer. A link is told of then in any case: it may be deaf."""
 
 
 class Links:
@@ -50,7 +50,7 @@ class Links:
             self._waiting[edge] = asyncio.get_running_loop().call_later(READY_S, self._up, edge)
 
     def listens(self, edge: str, ready: bool) -> None:
-        """An edge has said what it listens to, or is not known to listen any more."""
+        """An edge has answered, or is not there any more."""
         (self._ready.add if ready else self._ready.discard)(edge)
         if ready and self._links.get(edge):
             self._up(edge)

@@ -16,6 +16,7 @@ Keys are made of edge ids, and links are admitted by the common name of the neig
     ack/T/E       E's acks to T        the same
     sync/E/log    what E is asked      queries by any member
     sync/E/counts
+    sync/E/hello
 
 An edge that was forgotten may say one thing, its digest, and hear one, the acks to it: so it learns what has become of
 it (PURGE rule 25), and nothing else.

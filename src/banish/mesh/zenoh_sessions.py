@@ -23,6 +23,8 @@ import zenoh
 from zenoh.handlers import Callback
 
 from banish.errors import ConfigError
+from banish.mesh.endpoints import parse_endpoint
+from banish.mesh.leftovers import cut
 from banish.mesh.zenoh_config import Session, Wiring, as_json
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
@@ -37,6 +39,11 @@ DIAL_PAUSE_MAX_S = 4.0
 
 CLOSE_FAILED_S = 5.0
 """How long what could not be opened whole is waited for."""
+
+GREETING = "hello"
+"""What an edge is asked to find out that it listens; the last word of the key."""
+GREETED_S = 2.0
+"""How long it may take to answer."""
 
 T = TypeVar("T")
 
@@ -88,7 +95,7 @@ class Ears(NamedTuple):
     heard: Callable[[Heard, bytes], None]
     link: Callable[[Link, bool], None]
     listens: Callable[[str, bool], None]
-    """The edge of this id is known to listen, or no more."""
+    """The edge of this id has answered, or is not there any more."""
     asked: Callable[[Asked, Question], None]
 
 
@@ -103,6 +110,7 @@ class Opening:
         """Of what sessions there are, and whether there may be more."""
         self._sessions: dict[int, zenoh.Session] = {}
         self._ended = threading.Event()
+        self._ports: set[int] = set()
         self._dialling: list[threading.Thread] = []
         self._publishers: dict[tuple[int, str], zenoh.Publisher] = {}
         self._queriers: list[zenoh.Querier] = []
@@ -111,6 +119,8 @@ class Opening:
         """Listen, and begin to dial. Raises ConfigError, with nothing left open."""
         plans = dict(enumerate(self.wiring.sessions()))
         clients = {number: plan for number, plan in plans.items() if plan.mode == "client"}
+        if len(clients) < len(plans):
+            self._ports = {parse_endpoint(text).port for text in self.wiring.listening}
         try:
             for number in plans.keys() - clients.keys():
                 self._begin(number, plans[number])
@@ -130,6 +140,7 @@ class Opening:
         until = time.monotonic() + timeout_s
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
+        cut(self._ports)
         return not any(thread.is_alive() for thread in threads)
 
     def _dial(self, number: int, plan: Session) -> None:
@@ -201,6 +212,12 @@ class Opening:
             session.declare_queryable(
                 key, _direct(self._answer(asked, key)), complete=True, allowed_origin=zenoh.Locality.REMOTE
             )
+        session.declare_queryable(
+            f"sync/{self._me}/{GREETING}",
+            _direct(self._greeted),
+            complete=True,
+            allowed_origin=zenoh.Locality.REMOTE,
+        )
         for heard in (Heard.RECORD, Heard.DIGEST):
             self._publish(number, session, f"{heard}/{self._me}")
         for other in plan.near:
@@ -208,16 +225,34 @@ class Opening:
         session.info.declare_link_events_listener(_direct(self._watch(number)), history=True)
 
     def _follow(self, session: zenoh.Session, edge: str) -> None:
-        """Tell when an edge can be asked: it says so after it has said what it subscribes to."""
-        querier = session.declare_querier(f"sync/{edge}/{Asked.LOG}", allowed_destination=zenoh.Locality.REMOTE)
+        """Tell when an edge listens: when it has answered.
 
-        def tell(status: zenoh.MatchingStatus) -> None:
-            self._ears.listens(edge, status.matching)
+        What it listens to is told to this edge message by message, in any order, and what is published meanwhile is
+        lost. But its answer comes behind all of them.
+        """
+        querier = session.declare_querier(
+            f"sync/{edge}/{GREETING}", timeout=GREETED_S, allowed_destination=zenoh.Locality.REMOTE
+        )
 
-        querier.declare_matching_listener(_direct(tell))
+        def greet() -> None:
+            with contextlib.suppress(zenoh.ZError):
+                if any(reply.ok is not None for reply in querier.get()):
+                    self._ears.listens(edge, True)
+
+        def told(status: zenoh.MatchingStatus) -> None:
+            if status.matching:
+                _started(greet)
+            else:
+                self._ears.listens(edge, False)
+
+        querier.declare_matching_listener(_direct(told))
         self._queriers.append(querier)
         if querier.matching_status:
-            self._ears.listens(edge, True)
+            _started(greet)
+
+    def _greeted(self, query: zenoh.Query) -> None:
+        with query, contextlib.suppress(zenoh.ZError):
+            query.reply(f"sync/{self._me}/{GREETING}", b"")
 
     def _hear(self, heard: Heard) -> Callable[[zenoh.Sample], None]:
         own = f"/{self._me}"
