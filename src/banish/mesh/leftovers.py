@@ -2,7 +2,7 @@
 
 A peer that dials just when a session closes may end up with a link that nobody owns: the handshake is carried on after
 the session has gone, the connection stays open, keep-alives and all, and the peer waits for ever on a link that is
-deaf (zenoh 1.10.2: 3 of 40 members that joined while another edge reopened; ADR 14). So once a session is closed, every
+deaf (zenoh 1.10.2: 3 of 40 members that joined while another edge reopened; ADR 15). So once a session is closed, every
 connection of this process on the ports that it listened on is cut; the peer then dials anew.
 
 Not here: closing (`zenoh_sessions.py`).

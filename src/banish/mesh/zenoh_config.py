@@ -7,7 +7,7 @@
 
 A relay passes on what its clients publish, to its clients, and to nobody else: relays are no clients of each other's
 routers, so a message cannot go in circles, and it comes by every relay once. Whatever one relay loses comes by another
-(docs/adr/0014).
+(docs/adr/0015).
 
 Keys are made of edge ids, and links are admitted by the common name of the neighbour's certificate, which is the id:
 
