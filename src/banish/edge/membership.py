@@ -54,15 +54,32 @@ class Membership:
         self._settings = directory.settings()
         self._purger = purger
         self._clock = clock
+        self._certificate = self._stamp()
+        self._kept = directory.members().version
         self._changing = asyncio.Lock()
         self._keeping = asyncio.Lock()
 
+    def renewed(self) -> bool:
+        """Whether another certificate is there than when this was asked last, or made."""
+        before, self._certificate = self._certificate, self._stamp()
+        return before != self._certificate
+
+    def _stamp(self) -> tuple[int, int]:
+        try:
+            found = (self._directory.path / "edge.pem").stat()
+        except OSError:
+            return 0, 0
+        return found.st_ino, found.st_mtime_ns
+
     async def keep(self) -> None:
-        """Remember the list: whom to dial at the next start."""
+        """Remember the list, if it has changed: whom to dial at the next start."""
         async with self._keeping:
             members = Members(self._mesh.members, self._mesh.members.forgotten)
+            if members.version == self._kept:
+                return
             try:
                 await asyncio.to_thread(self._directory.keep_members, members)
+                self._kept = members.version
             except OSError as error:  # the log has it, and is read at the next start
                 log.error("the list of members cannot be kept", error=str(error))
 

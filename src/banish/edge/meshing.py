@@ -269,10 +269,12 @@ class Mesh:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._membership.keep()
 
     def reload(self) -> None:
-        """Certificates may have been exchanged: open the links anew."""
-        self._spawn(self._transport.reopen())
+        """If this edge has another certificate, open the links anew."""
+        if self._membership.renewed():
+            self._relink()
 
     # --- events
 
@@ -420,9 +422,14 @@ class Mesh:
                 self._do(self.replica.pulled(asked.number, list(parts), self.now()))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(_logged(work))
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the mesh failed at something", exc_info=error)
 
     # --- the worker
 
@@ -601,11 +608,3 @@ class Mesh:
     def index_of(self, position: Position) -> int | None:
         """The apply index that a purge got here; None: it is not known (any more)."""
         return self._purger.index_of(position)
-
-
-async def _logged(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await work
-    except Exception:
-        log.exception("the mesh failed at something")
-        raise

@@ -30,3 +30,14 @@ def test_two_who_count_one_thing_are_summed() -> None:
     for _ in range(2000):  # as many reloads
         accounts.tally(HITS).add("a")
     assert b'test_hits_total{site="a"} 2000.0' in asyncio.run(render(accounts))
+
+
+def test_a_histogram_has_buckets_a_count_and_a_sum() -> None:
+    lag = Metric("test_lag_seconds", "histogram", "Lag.", ("member",))
+    accounts = Accounts()
+    accounts.read(lag, lambda: [(("a", "0.1"), 2), (("a", "+Inf"), 3), (("a", "sum"), 1.5)])
+    text = asyncio.run(render(accounts)).decode()
+    assert "# TYPE test_lag_seconds histogram\n" in text
+    assert 'test_lag_seconds_bucket{le="0.1",member="a"} 2.0\n' in text
+    assert 'test_lag_seconds_count{member="a"} 3.0\n' in text
+    assert 'test_lag_seconds_sum{member="a"} 1.5\n' in text
