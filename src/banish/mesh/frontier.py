@@ -52,6 +52,14 @@ def is_fold(stream: Stream) -> bool:
     return stream[1].endswith("-")
 
 
+def folded_mark(stream: Stream, folds: Mapping[str, int], marks: Marks) -> int:
+    """Up to which number a stream is held by whoever has these folds, and no mark of the stream itself."""
+    fold = folds.get(stream[0])
+    if fold is None or start_of(stream) > fold:
+        return 0
+    return SEQUENCE_MAX if start_of(stream) < fold else marks.get(fold_of(stream[0], fold), 0)
+
+
 class Gap(msgspec.Struct, frozen=True, array_like=True):
     """Numbers of one stream that are missing, both ends among them."""
 
@@ -90,7 +98,7 @@ class Frontier:
     def mark(self, stream: Stream) -> int:
         """Every number of the stream up to here is held; 0: none is."""
         mark = self._marks.get(stream, 0)
-        return SEQUENCE_MAX if not mark and self._folds and self.is_folded(stream) else mark
+        return mark or (folded_mark(stream, self._folds, self._marks) if self._folds else 0)
 
     def has(self, position: Position) -> bool:
         """Whether the record at this position is held."""
@@ -127,13 +135,15 @@ class Frontier:
         `end`: the last number of that epoch, if it is not held here.
         """
         before = self._folds.get(edge, 0)
-        if start <= before:
+        if start < before:
             return
-        for stream in [stream for stream in self._marks if stream[0] == edge and start_of(stream) <= start]:
+        end = max(end, self._marks.pop(fold_of(edge, start), 0))
+        for stream in [s for s in self._marks if s[0] == edge and start_of(s) <= start and not is_fold(s)]:
             mark = self._marks.pop(stream)
             if start_of(stream) == start:
                 end = max(end, mark)
             self._above.pop(stream, None)
+        self._marks.pop(fold_of(edge, before), None)
         self._folds[edge] = start
         self._marks[fold_of(edge, start)] = max(end, 1)
 

@@ -13,7 +13,7 @@ Bounds: `TIMES_MAX` moments of one stream; past them later ones count as early a
 from collections.abc import Iterator
 from math import inf
 
-from banish.mesh.frontier import Frontier, Gap, Stream
+from banish.mesh.frontier import Frontier, Gap, Stream, start_of
 
 HEARSAY_S = 0.25
 """How long what only a third edge says it holds may be on its way to us, before it is asked for. What the issuer itself
@@ -28,11 +28,13 @@ GRAIN_S = 0.05
 class Missing:
     """What is missing of one stream."""
 
-    __slots__ = ("ask_at", "known")
+    __slots__ = ("ask_at", "known", "nobody_since")
 
     def __init__(self, ask_at: float) -> None:
         self.ask_at = ask_at
         """Not to be asked for before."""
+        self.nobody_since = inf
+        """Since when all who count are there and nobody says that it holds the first."""
         self.known: list[tuple[int, float]] = []
         """(number, since when numbers up to it exist, for all that is known here), both ascending."""
 
@@ -49,7 +51,7 @@ class Gaps:
         """Something was learnt of since this was last put down."""
 
     def learn(self, stream: Stream, upto: int, now: float, since: float, *, hearsay: bool = False) -> bool:
-        """Numbers up to `upto` exist, `since` then for all that is known; whether any is missing that was not known."""
+        """Numbers up to `upto` exist, `since` then for all that is known; whether any of them is missing."""
         if upto <= self._received.mark(stream):
             return False
         self.fresh = True
@@ -88,10 +90,22 @@ class Gaps:
         for stream in list(self.streams):
             self.settle(stream)
 
+    def unlearn(self, stream: Stream, upto: int) -> None:
+        """Nobody whose word counts says that numbers beyond this exist."""
+        missing = self.streams.get(stream)
+        if missing is not None:
+            missing.known = [(min(number, upto), at) for number, at in missing.known]
+            self.settle(stream)
+
     def known(self, stream: Stream) -> int:
         """Up to which number it is known to exist, if any of that is missing; else 0."""
         missing = self.streams.get(stream)
         return missing.known[-1][0] if missing is not None else 0
+
+    def any_up_to(self, stream: Stream) -> bool:
+        """Whether anything is missing of this epoch of its edge, or of one before it."""
+        start = start_of(stream)
+        return any(other[0] == stream[0] and start_of(other) <= start for other in self.streams)
 
     def since(self, stream: Stream) -> float:
         """When it was learnt that the lowest missing number exists; infinite if none is missing."""

@@ -122,6 +122,14 @@ class Knowledge:
         """
         return min(now, self.heard.until(edge) - self.settings.lease_s) if edge in self.heard else now
 
+    def is_complete(self, stream: Stream) -> bool:
+        """Whether all that is known to exist of this epoch, and of those of its edge before it, is durable here."""
+        return (
+            stream not in self.received.above()
+            and self.held.mark(stream) == self.received.mark(stream)
+            and not self.gaps.any_up_to(stream)
+        )
+
     def unfolded(self, stream: Stream) -> Stream:
         """The epoch here that a fold ends with; the fold itself if there is none."""
         return self._by_start.get((stream[0], start_of(stream)), stream) if is_fold(stream) else stream

@@ -91,7 +91,7 @@ class Peer:
         """Up to where it has said, beside its digests, that purges are in effect there: it can be asked for them."""
         self._whole = _NO_MARKS
         self._later: dict[Stream, Far] = {}
-        self._folds: dict[str, int] = {}
+        self._folds: dict[str, tuple[int, int]] = {}
 
     def published(self, epoch: str, seq: int) -> None:
         """It published this: so it is durable there."""
@@ -106,9 +106,14 @@ class Peer:
         if self.issued and stream[1] == self.epoch and stream[0] == self.edge:
             return far if far is not None and far.held >= self.issued else Far(self.issued, far.swept if far else 0)
         if far is None:
-            folded = bool(self._folds) and self._folds.get(stream[0], 0) >= start_of(stream)
-            return _ALL if folded else _NOTHING
+            return self._folded(stream) if self._folds else _NOTHING
         return far
+
+    def _folded(self, stream: Stream) -> Far:
+        fold = self._folds.get(stream[0])
+        if fold is None or start_of(stream) > fold[0]:
+            return _NOTHING
+        return _ALL if start_of(stream) < fold[0] else Far(fold[1], fold[1])
 
     def held(self, stream: Stream) -> int:
         """Every number up to here it holds durably, as far as it has said."""
@@ -118,7 +123,7 @@ class Peer:
         """It has said all there is. What an ack has said meanwhile stays."""
         self._later = {stream: far for stream, far in self._later.items() if _beyond(far, marks.get(stream))}
         self._whole = marks
-        self._folds = {stream[0]: start_of(stream) for stream in marks if is_fold(stream)}
+        self._folds = {stream[0]: (start_of(stream), far.held) for stream, far in marks.items() if is_fold(stream)}
         self.whole_seen = True
 
     def take(self, marks: dict[Stream, Far]) -> None:
@@ -128,7 +133,7 @@ class Peer:
             if _beyond(far, before):
                 self._later[stream] = far if before is None else _further(far, before)
             if is_fold(stream):
-                self._folds[stream[0]] = max(self._folds.get(stream[0], 0), start_of(stream))
+                self._folds[stream[0]] = max(self._folds.get(stream[0], (0, 0)), (start_of(stream), far.held))
 
     def correct(self, stream: Stream, held: int) -> None:
         """It holds less than it had said."""

@@ -15,7 +15,7 @@ Source: PURGE rules 20, 24, 25.
 Bounds: `UNLOGGED_MAX`: no more is asked for while so many records wait for the disk here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import inf
 
@@ -50,7 +50,15 @@ class Pulling:
     """What is asked for, and what became of it."""
 
     def __init__(
-        self, me: Self, members: Members, peers: Mapping[str, Peer], gaps: Gaps, reach: Reach, *, gap_limit_s: float
+        self,
+        me: Self,
+        members: Members,
+        peers: Mapping[str, Peer],
+        counted: Collection[str],
+        gaps: Gaps,
+        reach: Reach,
+        *,
+        gap_limit_s: float,
     ) -> None:
         self.asks = Asks()
         self.newcomer = False
@@ -64,6 +72,7 @@ class Pulling:
         self._me = me
         self._members = members
         self._peers = peers
+        self._counted = counted
         self._gaps = gaps
         self._reach = reach
         self._gap_limit_s = gap_limit_s
@@ -155,6 +164,8 @@ class Pulling:
         stream, first = gap.stream, gap.first
         said = self.asks.gone_of(stream, first)
         others = [p for p in self._peers.values() if p.edge not in said and p.held(stream) >= first]
+        if not said and not others:
+            return self._of_nobody(gap, now)
         if not said or any(self._reach.reaches(peer, now) for peer in others):
             return []
         waited = now - min(gone.since for gone in said.values()) >= self._gap_limit_s
@@ -167,6 +178,27 @@ class Pulling:
             what = f"{stream[0]}.{stream[1]}: {first} to {gap.last}"
             return self._cover("lost", (Mark(stream, gap.last),), Raise(Alarm.LOST, what))
         return []
+
+    def _of_nobody(self, gap: Gap, now: float) -> list[Effect]:
+        """Nobody says that it holds this, though it was said to exist: whether that is so for good."""
+        missing = self._gaps.streams[gap.stream]
+        counted = [self._peers[edge] for edge in self._counted]
+        if not all(peer.whole_seen and self._reach.reaches(peer, now) for peer in counted):
+            missing.nobody_since = inf
+            return []
+        missing.nobody_since = min(missing.nobody_since, now)
+        if now - missing.nobody_since < self._gap_limit_s:
+            return []
+        what = f"{gap.stream[0]}.{gap.stream[1]}: {gap.first} to {gap.last}, of which nobody knows"
+        return self._cover("lost", (Mark(gap.stream, gap.last),), Raise(Alarm.LOST, what))
+
+    def believe_members(self) -> None:
+        """Somebody belongs no more: of what it said, and of what those who belong no more issued, that alone is
+        believed to exist which somebody says who belongs.
+        """
+        for stream in list(self._gaps.streams):
+            if stream[0] not in self._members:
+                self._gaps.unlearn(stream, max((peer.held(stream) for peer in self._peers.values()), default=0))
 
     def _cover_for_age(self, answer: Pulled, what: str) -> list[Effect]:
         marks = tuple(mark for mark in answer.marks if mark.stream != (self._me.edge, self._me.epoch))

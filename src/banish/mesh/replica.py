@@ -52,7 +52,7 @@ from banish.mesh.effects import (
     Standing,
 )
 from banish.mesh.folding import foldable
-from banish.mesh.frontier import Frontier, Gap, Marks, Stream, start_of
+from banish.mesh.frontier import Frontier, Gap, Marks, Stream, is_fold, start_of
 from banish.mesh.intake import Intake
 from banish.mesh.knowledge import NEVER, PUBLISHED_MAX, Knowledge
 from banish.mesh.life import TURNS, Stage, Turn
@@ -78,7 +78,7 @@ from banish.mesh.pulling import NEWCOMER_PULLS_MAX, Pulling, Self
 from banish.mesh.strangers import ALARM_EVERY_S
 from banish.mesh.tail import BYTES_MAX as TAIL_BYTES_MAX
 from banish.mesh.tail import Tail
-from banish.purge.positions import Position
+from banish.purge.positions import SEQUENCE_MAX, Position
 from banish.tables import Accounts, Metric
 
 __all__ = [
@@ -163,13 +163,21 @@ class Replica:
         self._known = known = Knowledge(edge, epoch, members, frontier, swept, settings)
         self._intake = Intake(known, verify, accounts)
         self._pulling = Pulling(
-            Self(edge, epoch, sign), members, known.peers, known.gaps, known.reach, gap_limit_s=settings.gap_limit_s
+            Self(edge, epoch, sign),
+            members,
+            known.peers,
+            known.counted,
+            known.gaps,
+            known.reach,
+            gap_limit_s=settings.gap_limit_s,
         )
         self._pulling.newcomer = not any(stream[0] != edge for stream in frontier.marks)
         self._acks = Acks()
         self._tail = Tail()
         self._doubles = Doubles(edge, epoch, settings.period_s)
         self._catchup = CatchUp(inf)
+        self._awaited = inf
+        """The end of the wait for answers, as long as it is ahead."""
         self._issued = 0
         self._own: dict[int, bytes] = {}
         """Own records on their way to the disk."""
@@ -205,6 +213,7 @@ class Replica:
         """The transport is open."""
         self._running = True
         self._catchup = CatchUp(now + self.settings.catchup_wait_s)
+        self._awaited = self._catchup.until
         if not self._known.peers:
             self._turn(Turn.ALONE)
         published: list[Effect] = [Publish(record) for record in self._unsent]
@@ -228,6 +237,7 @@ class Replica:
         self.stage = TURNS[self.stage, turn]
         if self.stage is Stage.CAUGHT_UP:
             self._pulling.newcomer = False
+            self._awaited = inf
 
     def _end(self, turn: Turn, alarm: Alarm, what: str) -> list[Effect]:
         if self.stage.over:
@@ -236,8 +246,8 @@ class Replica:
         return [Raise(alarm, what)]
 
     def _catch_up(self, now: float) -> None:
-        if not self._running:
-            return
+        if now >= self._catchup.until:
+            self._awaited = inf
         if self.stage is Stage.STARTING and now >= self._catchup.until:
             self._turn(Turn.UNANSWERED)
         if self.stage is not Stage.CATCHING_UP or self._pulling.covering or self._pulling.adopting:
@@ -319,9 +329,16 @@ class Replica:
 
     def record(self, data: bytes, now: float) -> list[Effect]:
         """A published record has arrived."""
-        if not self._speaks:
+        if not self._speaks or self._takes_nothing_yet:
             return []
         return self._go_on(self._intake.live(data, now), now)
+
+    @property
+    def _takes_nothing_yet(self) -> bool:
+        """A newcomer that does not know yet whether it will adopt what others hold. What it would take now would look
+        later as if it had all that comes before; so it learns of it by digests, as of anything else that it missed.
+        """
+        return self._pulling.adopting or (self._pulling.newcomer and self.stage is Stage.STARTING)
 
     # --- digests
 
@@ -350,7 +367,7 @@ class Replica:
         complete = foldable(
             known.held,
             peers,
-            complete=lambda stream: not known.gaps.known(stream) and stream not in known.received.above(),
+            complete=known.is_complete,
             forgotten=self.members.is_forgotten,
         )
         for edge, epoch in list(complete):
@@ -456,9 +473,10 @@ class Replica:
             return
         if self.stage is Stage.STARTING:
             self._turn(Turn.ANSWERED)
-        missing = sum(max(far.held - known.received.mark(stream), 0) for stream, far in marks.items())
-        if self._pulling.newcomer and missing > NEWCOMER_PULLS_MAX:
-            self._pulling.adopting = True
+        if self._pulling.newcomer and not self._pulling.covering:
+            missing = sum(max(far.held - known.received.mark(stream), 0) for stream, far in marks.items())
+            folds = any(is_fold(stream) and not known.received.is_folded(stream) for stream in marks)
+            self._pulling.adopting = self._pulling.adopting or folds or missing > NEWCOMER_PULLS_MAX
 
     def _twin(self, echo: Echo, now: float) -> list[Effect]:
         """Something was said under this id, by this process or not."""
@@ -479,7 +497,7 @@ class Replica:
         effects: list[Effect] = []
         for edge, streams in self._acks.ready(now):
             if edge in self._known.peers and self._speaks:
-                marks = {stream: self._known.digests.far(stream) for stream in streams}
+                marks = {s: self._known.digests.far(s) for s in streams if s in self.held.marks}
                 ack = Ack(MESSAGE_VERSION, Kind.ACK, self.edge, self.epoch, marks)
                 effects.append(SendAck(edge, encode(ack, self._sign)))
         return effects
@@ -624,6 +642,7 @@ class Replica:
         if edge == self.edge:
             return self._done(self._end(Turn.FORGOTTEN, Alarm.FORGOTTEN, "a record says so"))
         self._known.belongs_no_more(edge)
+        self._pulling.believe_members()
         self._acks.forget(edge)
         self._known.digests.wanted(now)
         return self._go_on([], now)
@@ -667,8 +686,7 @@ class Replica:
         if not self._speaks:
             return inf
         waits = min(self._acks.due, self._tail.due, self._pulling.due, self._pulling.asks.next_deadline)
-        awaited = self._catchup.until if self.stage is not Stage.CAUGHT_UP else inf
-        return min(waits, self._known.digests.due, awaited)
+        return min(waits, self._known.digests.due, self._awaited)
 
     def _look_after_peers(self, now: float) -> list[Effect]:
         """Once a period: who is deaf, slow, or has another list of members."""
@@ -709,8 +727,8 @@ class Replica:
         return pull.stream, pull.first, pull.last
 
     def pull_answer(self, stream: Stream, records: tuple[bytes, ...], oldest: int) -> bytes:
-        """The signed answer to a pull. `oldest`: the lowest number of the stream that the log here still has; if it has
-        none of it, anything.
+        """The signed answer to a pull. `oldest`: the lowest number of the stream that the log here still has; 0 if it
+        has none of it.
         """
         held = self.held.mark(stream)
         if records:
@@ -723,7 +741,7 @@ class Replica:
                 self.epoch,
                 stream,
                 (),
-                oldest,
+                oldest or min(held, SEQUENCE_MAX - 1) + 1,
                 held,
                 marks=tuple(Mark(each, mark) for each, mark in self.held.marks.items() if mark),
                 members=tuple(self.members),

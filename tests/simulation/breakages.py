@@ -1,0 +1,2 @@
+"""Breakages."""
+BREAKAGES = {}
