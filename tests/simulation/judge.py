@@ -98,8 +98,8 @@ class Judge:
 
     def _folds(self, process: Process, fold: Stream) -> None:
         """Nothing may fold of which somebody who belongs has more than this edge."""
-        if process.disk.restored:
-            return
+        if process.disk.restored or fold[0] in self.world.forgotten:
+            return  # of one that is forgotten more may turn up: then the fold is opened again
         for disk in self.world.member_disks():
             for stream, mark in disk.truth.marks.items():
                 folded = stream[0] == fold[0] and not is_fold(stream) and start_of(stream) <= start_of(fold)
@@ -154,9 +154,10 @@ class Judge:
         """Who is said to have applied a purge has it on its disk."""
         for receipt in process.replica.receipts(position, process.now):
             disk = self.world.disks.get(receipt.edge)
-            if disk is None or disk.restored or receipt.standing not in (Standing.APPLIED, Standing.SWEPT):
+            issuer = self.world.disks[position.edge]
+            if disk is None or disk.restored or issuer.restored:
                 continue
-            if not disk.truth.has(position):
+            if receipt.standing in (Standing.APPLIED, Standing.SWEPT) and not disk.truth.has(position):
                 raise Wrong(f"{process.name} has a receipt of {receipt.edge} for {position}, which it lacks")
         copies = sum(disk.truth.has(position) for disk in self.world.disks.values())
         if process.replica.copies(position) > copies and not any(d.restored for d in self.world.disks.values()):

@@ -232,15 +232,11 @@ class Process:
     def invite(self, member: Member) -> Position:
         """Make an edge a member."""
         told = base64.b64encode(msgspec.msgpack.encode(member)).decode()
-        position = self._issue(RecordKind.PURGE, actor=JOIN, reason=told)
-        self.do(self.replica.joined(member, self.now))
-        return position
+        return self._issue(RecordKind.PURGE, actor=JOIN, reason=told)
 
-    def forget(self, edge: str) -> Position:
+    def forget(self, edge: str) -> None:
         """Make it one no more."""
-        position = self._issue(RecordKind.PURGE, actor=FORGET, reason=edge)
-        self.do(self.replica.forgotten(edge, self.now))
-        return position
+        self._issue(RecordKind.PURGE, actor=FORGET, reason=edge)
 
     def _issue(
         self,
@@ -271,6 +267,7 @@ class Process:
             self.world.judge.acknowledged(position)
             if self.alive:
                 self.do(self.replica.durable(position, self.now))
+                self._changes(data)  # of what it issued itself: once that is sure
 
         self._write(written)
         return position
@@ -292,6 +289,7 @@ class Process:
             disk.joined[change.edge] = change
         elif change is not None:
             disk.forgotten.add(change)
+            self.world.forgotten.add(change)
 
     # --- effects
 
@@ -325,11 +323,7 @@ class Process:
         position = read_header(data).position
         self.world.judge.applies(self, position)
         index = self._effect(position, data)
-        change = _change(data)
-        if isinstance(change, Member):
-            self.do(self.replica.joined(change, self.now))
-        elif change is not None:
-            self.do(self.replica.forgotten(change, self.now))
+        self._changes(data)
 
         def written() -> None:
             self._logged(position, index, data)
@@ -337,6 +331,13 @@ class Process:
                 self.do(self.replica.durable(position, self.now))
 
         self._write(written)
+
+    def _changes(self, data: bytes) -> None:
+        change = _change(data)
+        if isinstance(change, Member):
+            self.do(self.replica.joined(change, self.now))
+        elif change is not None:
+            self.do(self.replica.forgotten(change, self.now))
 
     def _cover(self, effect: CoverAll) -> None:
         index = self.table.apply([everything_target()])

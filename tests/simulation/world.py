@@ -88,8 +88,9 @@ class World:
     # --- who is there
 
     def members(self) -> list[Process]:
-        """The edges that run and belong."""
-        return [p for p in self.processes.values() if p.alive and p.disk.edge not in self.forgotten]
+        """The edges that run and belong. One whose invitation died with whoever had it does not."""
+        running = [p for p in self.processes.values() if p.alive and p.disk.edge not in self.forgotten]
+        return [p for p in running if any(p.disk.edge in other.disk.joined for other in running if other is not p)]
 
     def member_disks(self) -> Iterator[Disk]:
         """The disks of all that belong, running or not."""
@@ -406,20 +407,37 @@ class World:
         disk.joined = {**inviter.disk.joined, disk.edge: member}
         disk.forgotten = set(inviter.disk.forgotten)
         self.tell(inviter.name, "invites", f"{name} {disk.edge}")
-        inviter.take(lambda: inviter.invite(member) and None)
-        self.timeline.after(self.draw.choice((0.01, 1.0)), lambda: self.begin(name, disk) and None)
+        self._invited(inviter, member, name, disk, self.draw.choice((0.01, 1.0)))
+
+    def _invited(self, inviter: Process, member: Member, name: str, disk: Disk, delay_s: float) -> None:
+        """It comes once the invitation is on a disk; never, if that dies before."""
+
+        def invite() -> None:
+            position = inviter.invite(member)
+
+            def comes() -> None:
+                if position in inviter.disk.log:
+                    self.begin(name, disk)
+                elif inviter.alive:
+                    self.timeline.after(delay_s, comes)
+                else:
+                    self.forgotten.add(disk.edge)
+
+            self.timeline.after(delay_s, comes)
+
+        inviter.take(invite)
 
     def forget(self) -> None:
         """An edge is forgotten, by another."""
         by = self._running()
-        others = [edge for edge in (by.disk.joined if by is not None else {}) if by is not None and edge != by.disk.edge]
-        others = [edge for edge in others if edge not in self.forgotten and edge in self.disks]
-        if by is None or by.replica.stage.over or len(others) < 2:
+        if by is None or by.replica.stage.over:
+            return
+        others = [edge for edge in by.disk.joined if edge != by.disk.edge and edge not in self.forgotten]
+        if len(others) < 2:
             return
         edge = self.draw.choice(others)
-        self.forgotten.add(edge)
         self.tell(by.name, "forgets", self.name_of(edge))
-        by.take(lambda: by.forget(edge) and None)
+        by.take(lambda: by.forget(edge))
 
     def _clear_up(self) -> None:
         """All faults end."""

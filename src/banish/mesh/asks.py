@@ -33,8 +33,11 @@ ASK_GRACE_S = 1.0
 """Whoever carries an ask out has to report it this long after its time at the latest; else it counts as silent."""
 
 AVOID_S = 0.25
-AVOID_MAX_S = 15.0
+AVOID_MAX_S = 5.0
 """How long one that did not answer is left alone: after the first time, and at most."""
+
+GONE_MAX = 4096
+"""Of one stream."""
 
 GONE_RETRY_S = 5.0
 """How long it is believed that a holder has a number no more. A log that was opened anew may have it again."""
@@ -70,7 +73,8 @@ class Asks:
     def __init__(self) -> None:
         self.in_flight: dict[int, Ask] = {}
         self._busy: dict[str, int] = {}
-        self._gone: dict[Stream, dict[str, Gone]] = {}
+        self._gone: dict[Stream, dict[tuple[str, int], Gone]] = {}
+        """By edge and number."""
         self._number = 0
 
     @property
@@ -154,21 +158,19 @@ class Asks:
     def gone(self, edge: str, gap: Gap, oldest: int, now: float) -> None:
         """It answered, and has the first number of this gap no more."""
         said = self._gone.setdefault(gap.stream, {})
-        before = said.get(edge)
-        since = before.since if before is not None and before.first == gap.first else now
-        said[edge] = Gone(gap.first, now, oldest, since)
+        before = said.pop((edge, gap.first), None)
+        said[edge, gap.first] = Gone(gap.first, now, oldest, before.since if before is not None else now)
+        if len(said) > GONE_MAX:
+            del said[next(iter(said))]
 
     def is_gone(self, edge: str, stream: Stream, first: int, now: float) -> bool:
         """Whether it is believed to have the record of this number no more."""
-        gone = self._gone.get(stream, {}).get(edge)
-        if gone is None or now - gone.at > GONE_RETRY_S:
-            return False
-        return gone.first == first or first < gone.oldest
+        gone = self._gone.get(stream, {}).get((edge, first))
+        return gone is not None and now - gone.at <= GONE_RETRY_S
 
     def gone_of(self, stream: Stream, first: int) -> dict[str, Gone]:
         """Who said, at any time since this number was the first that is missing, that it is gone."""
-        said = self._gone.get(stream, {})
-        return {edge: gone for edge, gone in said.items() if gone.first == first or first < gone.oldest}
+        return {edge: gone for (edge, number), gone in self._gone.get(stream, {}).items() if number == first}
 
     def settle(self, streams: Mapping[Stream, object]) -> None:
         """Forget who has what no more of streams that miss nothing now."""

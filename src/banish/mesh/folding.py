@@ -1,6 +1,7 @@
 """Folding: which ended epochs need not be told of one by one any more (PURGE rule 1).
 
-An epoch has ended once its edge runs in a later one, or was forgotten. It folds when all members that count hold it
+An epoch has ended once its edge runs in a later one; or once that was forgotten and all have known so for a lease, for
+nobody says where its last epoch has ended. It folds when all members that count hold it
 whole, as far as each has said since its last start, and all epochs of that edge before it have folded.
 
 Not here: what a fold is (`frontier.py`).

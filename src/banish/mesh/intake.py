@@ -68,7 +68,7 @@ class Intake:
             return self.wrong(f"a record of {edge} that it has not signed", now)
         issuer = self._known.peers.get(edge)
         if issuer is not None:
-            issuer.published(header.position.epoch, header.position.seq)
+            issuer.published(header.position.epoch, header.position.seq, now)
         return self._apply([(header, data)], now)
 
     def run(self, records: Sequence[bytes], now: float) -> list[Effect] | None:

@@ -112,7 +112,7 @@ class Knowledge:
             if self.received.is_folded(stream):
                 return False
             stream = self.unfolded(stream)
-        elif stream == self.own:
+        if stream == self.own:
             return False
         return self.gaps.learn(stream, upto, now, self.missing_since(stream[0], now), hearsay=by != stream[0])
 
@@ -149,7 +149,9 @@ class Knowledge:
     def copies(self, position: Position) -> int:
         """How many edges are known to hold it durably."""
         stream = position.edge, position.epoch
-        others = sum(self.peers[edge].held(stream) >= position.seq for edge in self.counted)
+        known = self.received.has(position)
+        peers = [self.peers[edge] for edge in self.counted]
+        others = sum((peer.held(stream) if known else peer.told(stream).held) >= position.seq for peer in peers)
         return others + self.held.has(position)
 
     def receipts(self, position: Position, now: float) -> list[Receipt]:
@@ -165,7 +167,7 @@ class Knowledge:
 
     def _standing(self, peer: Peer, position: Position, now: float) -> Standing:
         stream = position.edge, position.epoch
-        far = peer.far(stream)
+        far = peer.far(stream) if self.received.has(position) else peer.told(stream)
         if far.swept >= position.seq:
             return Standing.SWEPT
         if far.held >= position.seq:

@@ -40,6 +40,7 @@ class Peer:
         "_later",
         "_whole",
         "avoid_until",
+        "began_at",
         "claims",
         "clean",
         "digest_at",
@@ -53,6 +54,7 @@ class Peer:
         "linked",
         "linked_at",
         "list_differs_since",
+        "list_same_since",
         "number",
         "relink_after_s",
         "relink_at",
@@ -78,25 +80,27 @@ class Peer:
         self.digest_at = -inf
         self._ack_marks = [0]
         self._ack_at = [-inf]
-        self.began("")
+        self.began("", -inf)
 
-    def began(self, epoch: str) -> None:
+    def began(self, epoch: str, now: float) -> None:
         """It runs in another epoch: it has confirmed nothing yet."""
         self.epoch = epoch
+        self.began_at = now
         self.number = 0
         self.issued = 0
         self.whole_seen = False
         self.list_differs_since = inf
         self.claims: Mapping[Stream, int] = _NO_CLEAN
         """Up to where it has said, beside its digests, that purges are in effect there: it can be asked for them."""
+        self.list_same_since = inf
         self._whole = _NO_MARKS
         self._later: dict[Stream, Far] = {}
         self._folds: dict[str, tuple[int, int]] = {}
 
-    def published(self, epoch: str, seq: int) -> None:
+    def published(self, epoch: str, seq: int, now: float) -> None:
         """It published this: so it is durable there."""
         if epoch != self.epoch and start_of(("", epoch)) > start_of(("", self.epoch)):
-            self.began(epoch)
+            self.began(epoch, now)
         if epoch == self.epoch:
             self.issued = max(self.issued, seq)
 
@@ -108,6 +112,10 @@ class Peer:
         if far is None:
             return self._folded(stream) if self._folds else _NOTHING
         return far
+
+    def told(self, stream: Stream) -> Far:
+        """The same, less what a fold says: it vouches for what everybody held when it was made, and no more."""
+        return self._later.get(stream) or self._whole.get(stream) or _NOTHING
 
     def _folded(self, stream: Stream) -> Far:
         fold = self._folds.get(stream[0])

@@ -347,7 +347,7 @@ class Replica:
         asks = asks or self._asks_digest
         self._asks_digest = False
         if whole or known.digests.whole_is_due(now):
-            self._fold()
+            self._fold(now)
         digests = known.digests.make(
             known.own,
             now,
@@ -361,14 +361,15 @@ class Replica:
         self._digests.add("sent", n=len(digests))
         return [SendDigest(encode(digest, self._sign)) for digest in digests]
 
-    def _fold(self) -> None:
+    def _fold(self, now: float) -> None:
         known = self._known
+        since = now - self.settings.lease_s
         peers = [known.peers[edge] for edge in known.counted]
         complete = foldable(
             known.held,
             peers,
             complete=known.is_complete,
-            forgotten=self.members.is_forgotten,
+            forgotten=self.members.is_forgotten if all(p.list_same_since <= since for p in peers) else lambda _: False,
         )
         for edge, epoch in list(complete):
             start, mark = int(epoch.partition("-")[0]), known.held.mark((edge, epoch))
@@ -385,7 +386,8 @@ class Replica:
             return self._done(self._unread(data, error, now))
         self._digests.add("heard")
         if digest.edge == self.edge:
-            return self._done(self._twin(Echo(digest.epoch, digest.number), now))
+            self._doubles.own(self.edge)  # whatever comes from here comes at once, or never
+            return self._done(self._twin(Echo(digest.epoch, digest.number), self.edge, now))
         peer = self._known.peers.get(digest.edge)
         if peer is None:
             return self._done(self._from_no_member(digest.edge, now))
@@ -399,7 +401,8 @@ class Replica:
         if echo is None:
             return []
         if echo.epoch != self.epoch:
-            return self._twin(echo, now)
+            return self._twin(echo, peer.edge, now)
+        self._doubles.own(peer.edge)
         sent = self._known.digests.sent_at(echo.number)
         if sent is not None:
             self._known.heard.echoed(peer.edge, sent + self.settings.lease_s)
@@ -407,7 +410,7 @@ class Replica:
 
     def _is_news(self, peer: Peer, digest: Digest, now: float) -> bool:
         """Whether it is later than what was heard of it before. An epoch of a lower count is, only if it proves that it
-        lives by echoing what was sent after the other was last heard (a data directory was restored, or copied).
+        lives by echoing what was sent after the other was first heard (a data directory was restored, or copied).
         """
         if digest.epoch == peer.epoch:
             return digest.number > peer.number
@@ -415,12 +418,12 @@ class Replica:
             return True
         echo = digest.echoes.get(self.edge)
         sent = None if echo is None or echo.epoch != self.epoch else self._known.digests.sent_at(echo.number)
-        return sent is not None and sent > peer.digest_at
+        return sent is not None and sent > peer.began_at
 
     def _take_digest(self, peer: Peer, digest: Digest, now: float) -> None:
         known = self._known
         if digest.epoch != peer.epoch:
-            peer.began(digest.epoch)
+            peer.began(digest.epoch, now)
         peer.number, peer.digest_at = digest.number, now
         peer.issued = max(peer.issued, digest.issued)
         peer.relink_after_s = 0.0
@@ -438,8 +441,10 @@ class Replica:
             self._also_gone(edge, last, now)
         if digest.members == self.members.version:
             peer.list_differs_since = inf
+            peer.list_same_since = min(peer.list_same_since, now)
         else:
             peer.list_differs_since = min(peer.list_differs_since, now)
+            peer.list_same_since = inf
         if digest.asks:
             known.digests.wanted(now, whole=True)
         if digest.whole and not digest.goodbye:
@@ -478,11 +483,11 @@ class Replica:
             folds = any(is_fold(stream) and not known.received.is_folded(stream) for stream in marks)
             self._pulling.adopting = self._pulling.adopting or folds or missing > NEWCOMER_PULLS_MAX
 
-    def _twin(self, echo: Echo, now: float) -> list[Effect]:
+    def _twin(self, echo: Echo, by: str, now: float) -> list[Effect]:
         """Something was said under this id, by this process or not."""
         if echo.epoch == self.epoch:
             return []
-        finding = self._doubles.seen(echo, self._known.digests.number, now)
+        finding = self._doubles.seen(echo, by, self._known.digests.number, now)
         what = f"another process runs as {self.edge}, in epoch {echo.epoch}: was its data directory copied?"
         if finding is Finding.YIELD:
             return self._end(Turn.DOUBLED, Alarm.DOUBLE, what)
@@ -518,7 +523,7 @@ class Replica:
         if ack.epoch != peer.epoch:
             if start_of(("", ack.epoch)) <= start_of(("", peer.epoch)):
                 return []
-            peer.began(ack.epoch)
+            peer.began(ack.epoch, now)
         peer.take(ack.marks)
         for stream, far in ack.marks.items():
             self._known.learn(stream, far.held, peer.edge, now)
@@ -626,7 +631,7 @@ class Replica:
         return self._go_on([], now, ask=up)
 
     def joined(self, member: Member, now: float) -> list[Effect]:
-        """A record that says so is in effect."""
+        """A record that says so is in effect; if this edge has issued it, durable."""
         if not self.members.join(member) or member.edge == self.edge:
             return []
         self._known.belongs(member.edge, now)
@@ -637,12 +642,14 @@ class Replica:
         return self._go_on(effects, now, ask=True)
 
     def forgotten(self, edge: str, now: float) -> list[Effect]:
-        """A record that says so is in effect."""
+        """The same of one that says this."""
         self.members.forget(edge)
         if edge == self.edge:
             return self._done(self._end(Turn.FORGOTTEN, Alarm.FORGOTTEN, "a record says so"))
         self._known.belongs_no_more(edge)
         self._pulling.believe_members()
+        for peer in self._known.peers.values():
+            peer.list_same_since = inf
         self._acks.forget(edge)
         self._known.digests.wanted(now)
         return self._go_on([], now)

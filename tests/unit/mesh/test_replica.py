@@ -272,7 +272,7 @@ def test_a_copied_directory_is_found_out_and_the_newcomer_gives_way() -> None:
     table.wait(30)
     assert copy.replica.stage is Stage.DOUBLED
     assert table["a"].replica.stage is Stage.CAUGHT_UP
-    assert {effect.alarm.value for effect in table.raised["a"]} == {"double"}
+    assert "double" in {effect.alarm.value for effect in table.raised["a"]}
 
 
 def test_a_restart_is_not_taken_for_a_copy() -> None:
