@@ -12,7 +12,7 @@ import contextlib
 import functools
 import shutil
 import tempfile
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -368,7 +368,7 @@ class Edge:
             clock=self.clock,
             accounts=self.accounts,
             make_transport=make_transport
-            or functools.partial(_zenoh, directory, self.config.mesh.reach, self.accounts),
+            or functools.partial(_zenoh, directory, self.config.mesh.reach, self._forgotten, self.accounts),
             on_outcast=self._cast_out,
             copies=self.config.purge.copies,
             copies_wait_s=self.config.purge.copies_wait_s,
@@ -378,6 +378,10 @@ class Edge:
         self.purger.peers = mesh
         self.tiers.tier = mesh
         return mesh
+
+    def _forgotten(self) -> Iterable[str]:
+        """Ids of edges that belong to the mesh no more."""
+        return self.mesh.members.forgotten if self.mesh is not None else ()
 
     async def _close_data(self) -> None:
         """Keep what is on its way to disk, if that does not take long; then close the data directory."""
@@ -444,7 +448,13 @@ class Edge:
         return SWEEP_REST_S if self.clock.monotonic() - began >= SWEEP_BUDGET_S else SWEEP_LOOK_S
 
 
-def _zenoh(directory: MeshDirectory, reach: Sequence[str], accounts: Accounts, me: Member) -> Transport:
+def _zenoh(
+    directory: MeshDirectory,
+    reach: Sequence[str],
+    forgotten: Callable[[], Iterable[str]],
+    accounts: Accounts,
+    me: Member,
+) -> Transport:
     from banish.mesh.zenoh_transport import ZenohTransport  # only where there is a mesh: it takes memory
 
     settings = directory.settings()
@@ -458,6 +468,7 @@ def _zenoh(directory: MeshDirectory, reach: Sequence[str], accounts: Accounts, m
         credentials=directory.credentials_of(settings),
         listen=settings.listen,
         reach=ways,
+        forgotten=forgotten,
         accounts=accounts,
     )
 
