@@ -63,7 +63,7 @@ def show_purge(purge: dict[str, Any], to: Console) -> None:
 
 def meaning(purge: dict[str, Any]) -> str:
     """What its state says of what it matched."""
-    if purge["kind"] in ("undo", "cancel"):
+    if purge["kind"] in ("undo", "cancel", "join", "forget"):
         return "in effect"
     state = purge["state"]
     return _SOFT_MEANINGS.get(state, MEANINGS[state]) if purge["mode"] == "soft" else MEANINGS[state]

@@ -12,6 +12,7 @@ Units: seconds.
 """
 
 import asyncio
+import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
@@ -24,6 +25,9 @@ from banish.tables import Accounts, Metric
 
 LOOK_S = 0.01
 """Between two looks at who waits."""
+
+LOOK_BUDGET_S = 0.001
+"""How long one look may take from requests."""
 
 AWAITED_MAX = 10_000
 """Answers that wait for copies. Past it they say at once how many there are."""
@@ -146,16 +150,25 @@ class Confirming:
             one = awaited.popleft()
             if not one.future.done():
                 one.future.set_result(None)
+        self._look_soon()
+
+    def _look_soon(self) -> None:
         if self._conditions and not self._look_wanted:
             self._look_wanted = True
-            asyncio.get_running_loop().call_later(LOOK_S, self.look)
+            asyncio.get_running_loop().call_later(LOOK_S, self._look)
 
-    def look(self) -> None:
-        """Let go of those for whom it holds."""
+    def _look(self) -> None:
+        """Let go of those for whom it holds. Whoever there was no time for comes first the next time."""
         self._look_wanted = False
-        for future, condition in list(self._conditions.items()):
+        until = time.monotonic() + LOOK_BUDGET_S
+        for future in list(self._conditions):
+            condition = self._conditions.pop(future)
+            self._conditions[future] = condition
             if not future.done() and condition():
                 future.set_result(None)
+            if time.monotonic() >= until:
+                self._look_soon()
+                return
 
     # --- receipts
 

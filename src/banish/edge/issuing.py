@@ -386,6 +386,8 @@ class Issuer:
 
     def check_room(self, also: int = 0) -> None:
         """Raises ClientError (503) if no purge can be taken now. `also`: how many wait that are not issued yet."""
+        if self.peers.refusal:
+            raise ClientError(503, self.peers.refusal, close=False)
         if self.passing:
             raise ClientError(503, "purges cannot be made durable now: the log cannot be written", close=False)
         if self._pending + also >= PENDING_MAX or self._pending_bytes >= PENDING_BYTES_MAX:

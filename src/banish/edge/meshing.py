@@ -4,10 +4,7 @@
     purge service ── issued, swept ─────────▶ │ (mesh/replica.py)   │ ─▶ AskFor ──▶ a task ──▶ pulled
     log ── committed: durable ──────────────▶ │ decides             │ ─▶ Apply, CoverAll, Adopt ─┐
     clock ── tick ──────────────────────────▶ └─────────────────────┘                            ▼
-                 one worker, one order: what came first takes effect first (`_work`) ──▶ purge service
-
-What is applied is applied between requests: after `WORK_S` the event loop gets its turn. While the log has more to
-write than it may be given, the worker waits, and what comes is left to be pulled later.
+                       one worker, one order: what came first takes effect first (`applying.py`) ──▶ purge service
 
 Not here: what is said, asked and believed (`mesh/replica.py`); what the log holds (`holding.py`); who belongs
 (`membership.py`); receipts and waits (`confirming.py`); what others ask (`serving_peers.py`).
@@ -17,9 +14,8 @@ Invariant: the core is told that a record is durable only once the log has commi
 
 import asyncio
 import contextlib
+import itertools
 import math
-import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -27,6 +23,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from banish.clock import Clock
+from banish.edge.applying import Worker
 from banish.edge.canary import Canaries
 from banish.edge.canary import Store as CanaryStore
 from banish.edge.complaints import Complaints
@@ -38,7 +35,7 @@ from banish.edge.mesh_state import MeshState
 from banish.edge.purging import Purger
 from banish.edge.receipts import Caller, EdgeReceipt
 from banish.edge.serving_peers import Answerer
-from banish.errors import ConfigError, LogUnwritable, RecordError
+from banish.errors import ConfigError, LogUnwritable
 from banish.mesh import replica as core
 from banish.mesh.directory import MeshDirectory
 from banish.mesh.effects import (
@@ -67,20 +64,16 @@ from banish.store.identity import verifies
 from banish.store.log import PurgeLog
 from banish.tables import Accounts, Metric
 
-WORK_S = 0.001
-"""How long records are put into effect before requests get their turn."""
-
-BACKLOG_BYTES_MAX = 32 * 1024 * 1024
-"""Records that wait to be put into effect. Past it what is published is dropped: the core misses it, and asks later."""
-
 COUNTS_S = 2.0
 """How long an edge may take to say what a purge matched there."""
+
+TOLD_AT_ONCE = 256
+"""Records that the core is told to be durable, or swept, between two turns of the event loop."""
 
 RETRY_S = 0.2
 """Between two looks whether the log can be written again."""
 
 BEHIND = Metric("banish_mesh_behind", "gauge", "1 while this edge may be missing purges.")
-BACKLOG = Metric("banish_mesh_backlog_bytes", "gauge", "Records of other edges that wait to be put into effect.")
 BACKLOG_DROPPED = Metric(
     "banish_mesh_backlog_dropped_total", "counter", "Published records dropped, since too many waited: pulled later."
 )
@@ -91,6 +84,11 @@ DIGEST_AGE = Metric(
     ("member",),
 )
 STAGE = Metric("banish_mesh_stage", "gauge", "1 for the stage that this edge is in.", ("stage",))
+
+_REFUSALS = {
+    Stage.FORGOTTEN: "the other edges have forgotten this one: ask one of them",
+    Stage.DOUBLED: "another process has this edge's id: ask another edge",
+}
 
 log = structlog.get_logger(__name__)
 
@@ -183,10 +181,15 @@ class Mesh:
         self._stage = self.replica.stage
         self._settled = asyncio.Event()
         """Caught up, or never to be."""
-        self._work_left: deque[bytes | CoverAll | Adopt] = deque()
-        self._backlog = 0
-        self._work_wanted = asyncio.Event()
-        self._working = False
+        self._worker = Worker(
+            purger,
+            purge_log,
+            applied=self._applied,
+            cover=self._cover,
+            adopt=self._adopt,
+            idle=self.confirming.moved,
+            accounts=accounts,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -211,7 +214,6 @@ class Mesh:
     def _count(self, accounts: Accounts) -> None:
         self._dropped = accounts.tally(BACKLOG_DROPPED)
         accounts.read(BEHIND, lambda: [((), int(self._lease.past()))])
-        accounts.read(BACKLOG, lambda: [((), self._backlog)])
         accounts.read(STAGE, lambda: [((stage.value,), int(stage is self.replica.stage)) for stage in Stage])
         accounts.read(DIGEST_AGE, self._digest_ages)
 
@@ -235,7 +237,7 @@ class Mesh:
             on_pull=self.answerer.pull,
             on_counts=self.answerer.counts,
         )
-        self._spawn(self._work())
+        self._spawn(self._worker.run())
         self._spawn(self._watch_log())
         if self.members.is_forgotten(self.edge):
             self._do(self.replica.forgotten(self.edge, self.now()))
@@ -258,13 +260,12 @@ class Mesh:
 
     async def stop(self) -> None:
         """Say goodbye and end all links."""
-        if self._stopped:
-            return
-        self._tell_written()
-        self._do(self.replica.goodbye(self.now()))
-        self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
+        if not self._stopped:
+            self._tell_written()
+            self._do(self.replica.goodbye(self.now()))
+            self._stopped = True
+            if self._timer is not None:
+                self._timer.cancel()
         await self._transport.stop()
         for task in list(self._tasks):
             task.cancel()
@@ -283,7 +284,7 @@ class Mesh:
         return self._clock.boottime()
 
     def _on_record(self, data: bytes) -> None:
-        if self._backlog >= BACKLOG_BYTES_MAX:
+        if self._worker.full:
             self._dropped.add()
             return
         self._do(self.replica.record(data, self.now()))
@@ -306,21 +307,29 @@ class Mesh:
     def swept(self, has_swept: Callable[[int], bool]) -> None:
         """More may be swept."""
         now = self.now()
-        for position in self._trail.swept(has_swept, self._log.committed):
-            self._do(self.replica.swept(position, now))
-        self.confirming.look()
+        some = list(itertools.islice(self._trail.swept(has_swept, self._log.committed), TOLD_AT_ONCE))
+        self._do([effect for position in some for effect in self.replica.swept(position, now)])
+        if len(some) == TOLD_AT_ONCE and not self._stopped:
+            asyncio.get_running_loop().call_soon(self.swept, has_swept)
 
     async def _watch_log(self) -> None:
         committed = 0
         while True:
             await self._log.committed_past(committed)
             committed = self._log.committed
-            self._tell_written()
+            while self._tell_some():  # noqa: ASYNC110
+                await asyncio.sleep(0)  # requests get their turn
 
     def _tell_written(self) -> None:
+        while self._tell_some():
+            pass
+
+    def _tell_some(self) -> bool:
+        """Tell the core of some records that the log has committed; whether there may be more."""
         now = self.now()
-        for position in self._trail.written(self._log.committed):
-            self._do(self.replica.durable(position, now))
+        some = list(itertools.islice(self._trail.written(self._log.committed), TOLD_AT_ONCE))
+        self._do([effect for position in some for effect in self.replica.durable(position, now)])
+        return len(some) == TOLD_AT_ONCE
 
     async def keep_frontier(self, purge_log: PurgeLog) -> None:
         """Have the log note what is held (`peers.py`). Raises LogUnwritable."""
@@ -331,7 +340,6 @@ class Mesh:
         self._timer = None
         self._timer_at = math.inf
         self._do(self.replica.tick(self.now()))
-        self.confirming.look()
 
     # --- effects
 
@@ -341,10 +349,9 @@ class Mesh:
             match effect:
                 case Apply(records):
                     for data in records:
-                        self._backlog += len(data)
-                        self._leave(data)
+                        self._worker.leave(data)
                 case CoverAll() | Adopt():
-                    self._leave(effect)
+                    self._worker.leave(effect)
                 case Publish(record):
                     self._transport.publish_record(record)
                 case SendDigest(data):
@@ -358,10 +365,6 @@ class Mesh:
                 case Raise(alarm, what):
                     self._raise(alarm, what)
         self._after()
-
-    def _leave(self, work: bytes | CoverAll | Adopt) -> None:
-        self._work_left.append(work)
-        self._work_wanted.set()
 
     def _after(self) -> None:
         """Whatever happened: it may have changed until when this edge is in step, and when something is due."""
@@ -431,37 +434,9 @@ class Mesh:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the mesh failed at something", exc_info=error)
 
-    # --- the worker
+    # --- what the worker does (`applying.py`)
 
-    async def _work(self) -> None:
-        while True:
-            self._work_wanted.clear()
-            rest_at = time.monotonic() + WORK_S
-            while self._work_left:
-                self._working = True
-                work = self._work_left.popleft()
-                if isinstance(work, bytes):
-                    self._backlog -= len(work)
-                    await self._put_into_effect(work)
-                elif isinstance(work, CoverAll):
-                    await self._cover(work)
-                else:
-                    self._adopt(work)
-                if time.monotonic() >= rest_at:
-                    await asyncio.sleep(0)
-                    rest_at = time.monotonic() + WORK_S
-            self._working = False
-            self.confirming.moved()
-            await self._work_wanted.wait()
-
-    async def _put_into_effect(self, data: bytes) -> None:
-        while self._log.crowded:
-            await self._log.committed_past(self._log.committed)
-        try:
-            record = await self._purger.accept(data)
-        except RecordError as error:
-            self._complaints.make("a record of another edge is none", error=str(error))
-            return
+    def _applied(self, record: Record) -> None:
         if record.kind in (RecordKind.JOIN, RecordKind.FORGET):
             self.belongs(record)
 
@@ -564,6 +539,11 @@ class Mesh:
         return {edge: (counts.matched, counts.bytes) for edge, counts in found if counts is not None and counts.found}
 
     @property
+    def refusal(self) -> str:
+        """Why nothing that is issued here would reach another edge (`peers.py`)."""
+        return _REFUSALS.get(self.replica.stage, "")
+
+    @property
     def membership(self) -> str:
         """Version of the list of members (`peers.py`)."""
         return self.members.version
@@ -596,7 +576,7 @@ class Mesh:
         """Whether everything up to these marks is in effect here: what the core has received the worker may have before
         it. What is covered by something wider, or folded, the core alone knows.
         """
-        idle = not (self._work_left or self._working)
+        idle = self._worker.idle
         return self._in_effect.covers(marks) or (idle and self.replica.received.covers(marks))
 
     async def catch_up(self, marks: Marks, by: str, timeout_s: float) -> bool:

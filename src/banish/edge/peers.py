@@ -36,6 +36,11 @@ class Peers(Protocol):
         """Version of the list of members; empty: there is none."""
         ...
 
+    @property
+    def refusal(self) -> str:
+        """Why nothing that is issued here would reach another edge any more; empty: it would."""
+        ...
+
     def receipts(self, position: Position) -> list[EdgeReceipt]:
         """How far every other edge is with a position, by name."""
         ...
@@ -69,6 +74,7 @@ class Alone:
     """There are no others."""
 
     membership = ""
+    refusal = ""
 
     def issued(self, index: int, record: Record, signed: bytes) -> None:
         pass

@@ -17,7 +17,6 @@ Invariants: whoever is answered finds his purge in the log after any crash. A ca
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from banish.edge import dryrun
 from banish.edge.asking import check_reason, checked, digest_of, own_modes, scope
 from banish.edge.config import Purge as Settings
 from banish.edge.consequences import Consequences
+from banish.edge.everywhere import Everywhere
 from banish.edge.history import History, read_record, tell
 from banish.edge.issuing import Batch, Identity, Issued, Issuer, Store
 from banish.edge.peers import Alone, Peers
@@ -37,7 +37,6 @@ from banish.edge.progress import FINISHED_AT_ONCE, Progress
 from banish.edge.receipts import (
     Caller,
     DryRun,
-    EdgeReceipt,
     Feed,
     Filters,
     Page,
@@ -53,9 +52,8 @@ from banish.edge.schedules import Schedules
 from banish.edge.undoing import Undoable
 from banish.errors import BanishError, ClientError, LimitExceeded, LogUnwritable, RecordError, StoreError
 from banish.http.targets import Target as UrlTarget
-from banish.mesh.effects import Standing
 from banish.purge.given import TARGETS_MAX, Given
-from banish.purge.positions import Position, parse_position
+from banish.purge.positions import Position
 from banish.purge.records import EVERY_SITE, Record, RecordKind, read_header, understood
 from banish.purge.stamps import Mode, PurgeTable
 from banish.purge.targets import Kind, Target
@@ -157,6 +155,7 @@ class Purger:
             accounts=accounts,
         )
         self._history = History(log, self._progress, has_swept=self._has_swept)
+        self._everywhere = Everywhere(self._history, self._progress, self._edge, lambda: self.peers)
         self._keyed: dict[tuple[str, str], _Keyed] = {}
         self._undoing: dict[int, Issued] = {}
         self._wake = asyncio.Event()
@@ -458,72 +457,7 @@ class Purger:
 
         Raises ClientError: 400 no id, 404 no such purge, 503 too many wait.
         """
-        local, _, edges = (after or "").partition("~")
-        if isinstance(wait, Reach) or edges:
-            state = await self._wait_for_edges(id, wait, edges, timeout_s, after=local or None, sites=sites)
-        else:
-            state = await self._history.state(id, wait=wait, timeout_s=timeout_s, after=after, sites=sites)
-        return await self._with_edges(state, counts=counts)
-
-    async def _wait_for_edges(
-        self,
-        id: str,  # noqa: A002
-        wait: Wait | Reach | None,
-        edges: str,
-        timeout_s: float,
-        *,
-        after: str | None,
-        sites: tuple[str, ...] | None,
-    ) -> PurgeState:
-        """Wait for other edges and, with a cursor, for this one: what comes first."""
-        state = await self._history.state(id, sites=sites)
-        position = parse_position(id)
-
-        def moved() -> bool:
-            if isinstance(wait, Reach) and wait.holds(self._receipts(position, state.state)):
-                return True
-            return bool(edges) and edges != _cursor_of(self._receipts(position, state.state))
-
-        if timeout_s <= 0 or moved():
-            return state
-        if not edges:
-            with self._progress.place():
-                await self.peers.until(moved, timeout_s)
-            return await self._history.state(id, sites=sites)
-        here = self._history.state(id, timeout_s=timeout_s, after=after, sites=sites)
-        waits = [asyncio.ensure_future(here), asyncio.ensure_future(self.peers.until(moved, timeout_s))]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in waits:
-                one.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
-        return await self._history.state(id, sites=sites)
-
-    def _receipts(self, position: Position, stage: Stage) -> list[EdgeReceipt]:
-        """Of every member, this edge among them; none where there is no mesh, or of what others do not hear of."""
-        if not self.peers.membership or position.here_only:
-            return []
-        standing = Standing.SWEPT if stage.final else Standing.APPLIED
-        here = EdgeReceipt(name=self.peers.name(self._edge), edge=self._edge, state=standing, lag_s=0.0)
-        return sorted([here, *self.peers.receipts(position)], key=lambda one: one.name)
-
-    async def _with_edges(self, state: PurgeState, *, counts: bool) -> PurgeState:
-        edges = self._receipts(parse_position(state.purge.id), state.state)
-        if not edges:
-            return state
-        cursor = f"{state.cursor}~{_cursor_of(edges)}"
-        if counts:
-            others = [one.edge for one in edges if one.edge != self._edge and one.state is not Standing.UNREACHABLE]
-            found = await self.peers.counts(state.purge.id, others)
-            found[self._edge] = state.matched, state.bytes
-            edges = [
-                msgspec.structs.replace(one, matched=found[one.edge][0], bytes=found[one.edge][1])
-                if one.edge in found
-                else one
-                for one in edges
-            ]
-        return msgspec.structs.replace(state, edges=tuple(edges), membership=self.peers.membership, cursor=cursor)
+        return await self._everywhere.state(id, wait=wait, timeout_s=timeout_s, after=after, sites=sites, counts=counts)
 
     async def list(self, filters: Filters, *, limit: int = 100, before: str | None = None) -> Page:
         """The history, newest first. Raises ClientError: 400 `before` is not what an earlier page gave."""
@@ -646,12 +580,6 @@ class Purger:
             floor = min(floor, oldest - 1)
         await self.peers.keep_frontier(self._log)
         self._log.trim(floor=floor)
-
-
-def _cursor_of(edges: Sequence[EdgeReceipt]) -> str:
-    """Names the states of all edges together."""
-    told = "".join(f"{one.edge}{one.state}" for one in edges)
-    return hashlib.blake2b(told.encode(), digest_size=6).hexdigest()
 
 
 def _given_of(target: Target) -> Given:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from banish.edge.applying import FAULTS
 from banish.edge.mesh_state import Contact
 from banish.edge.receipts import Reach, Stage
 from banish.errors import ClientError, ConfigError
@@ -14,7 +15,7 @@ from banish.mesh import life
 from banish.mesh.doubles import TOGETHER
 from banish.mesh.effects import Standing
 from banish.mesh.members import Members
-from banish.purge.records import RecordKind, decode
+from banish.purge.records import Record, RecordKind, decode
 from banish.purge.stamps import Mode, Verdict
 from banish.purge.targets import tag_target
 from tests.fellows import Fellow, Network, meshed, until
@@ -180,6 +181,27 @@ async def test_an_undo_follows_its_purge_everywhere(tmp_path: Path) -> None:
 
 
 @looped
+async def test_what_cannot_be_put_into_effect_is_applied_as_everything_and_the_worker_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with meshed(tmp_path, "paris", "berlin") as (_, (paris, berlin)):
+        accept = berlin.service.purger.accept
+
+        async def fails(data: bytes) -> Record:
+            monkeypatch.undo()
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(berlin.service.purger, "accept", fails)
+        await paris.service.purge(tag("a"))
+        await until(lambda: hit(berlin, "anything"))
+        since = berlin.service.table.index
+        await paris.service.purge(tag("b"))
+        await until(lambda: berlin.service.verdict(tagged("b"), since) is Verdict.HARD)
+        assert berlin.service.figure(FAULTS) == 1
+        assert berlin.service.purger.accept == accept
+
+
+@looped
 async def test_counts_of_other_edges_are_asked_for(tmp_path: Path) -> None:
     async with meshed(tmp_path, "paris", "berlin") as (_, (paris, berlin)):
         purge = await paris.service.purge(tag("news"))
@@ -248,6 +270,9 @@ async def test_a_forgotten_edge_empties_and_passes_and_stays_out(tmp_path: Path)
         assert edge == berlin.edge
         await until(lambda: berlin.outcast)
         await until(lambda: hit(berlin, "anything"))
+        with pytest.raises(ClientError, match="have forgotten this one") as refused:
+            await berlin.service.purge(tag("news"))
+        assert refused.value.status == 503
         assert not paris.lease.past()
         state = await paris.service.purger.get(id_)
         assert [one.name for one in state.edges] == ["paris"]
