@@ -141,6 +141,7 @@ class PurgeService(RuleBasedStateMachine):
         self.clock.advance(by_s)
         before = self.service.table.index
         self.run(self.service.purger.tick())
+        self.run(self.service.settled())  # whoever undoes what was carried out finds it in the log
         due = {id_: plan for id_, plan in self.scheduled.items() if plan.due <= self.clock.now()}
         told = [each for each in self.store.applied_ if each[0] > before]
         applied = [(sorted(each.value for each in (*hard, *soft)), bool(soft)) for _, hard, soft in told]
