@@ -48,9 +48,6 @@ STEP_BYTES = 32 * 1024
 LOOK_S = 0.25
 """How often counts that grow are looked at for one who waits for a change of them."""
 
-TOLD = tuple([kind for kind in RecordKind if kind is not RecordKind.OPEN])
-"""What is told: all but the openings of epochs, which are about the log itself."""
-
 _AT_ONCE = (RecordKind.UNDO, RecordKind.CANCEL, RecordKind.JOIN, RecordKind.FORGET)
 """Kinds with which nothing is left to do once they are logged."""
 
@@ -228,7 +225,8 @@ class History:
             actor=filters.actor,
             site=filters.site,
             mentions=filters.target and (filters.target.partition(":")[2] or filters.target),
-            kinds=filters.kinds or TOLD,
+            kinds=filters.kinds,
+            openings=False,
             newest_first=newest_first,
         )
 

@@ -176,6 +176,8 @@ class Query(NamedTuple):
     site: str | None = None
     """About this site, or about all sites."""
     kinds: tuple[RecordKind, ...] | None = None
+    openings: bool = True
+    """Whether the openings of epochs are wanted."""
     mentions: str | None = None
     """Records that hold this text somewhere: a coarse sieve for targets, at the speed of memory."""
     limit: int = -1
@@ -544,6 +546,8 @@ def _sql(query: Query) -> tuple[str, list[object]]:
         terms.append(("(sites = '' OR instr(sites, ?))", (f" {query.site} ",)))
     if query.mentions is not None:
         terms.append(("instr(record, ?)", (query.mentions.encode(),)))
+    if not query.openings:
+        terms.append(("kind <> ?", (RecordKind.OPEN,)))
     if query.kinds is not None:
         terms.append((f"kind IN ({', '.join('?' * len(query.kinds))})", query.kinds))
         if _RARE.issuperset(query.kinds):

@@ -347,6 +347,7 @@ class PurgeLog:
         actor: str | None = None,
         site: str | None = None,
         kinds: Sequence[RecordKind] | None = None,
+        openings: bool = True,
         mentions: str | None = None,
         newest_first: bool = False,
     ) -> list[Entry]:
@@ -357,7 +358,7 @@ class PurgeLog:
         reading: who follows the log compares it with `after`. Raises LogDamaged.
         """
         wanted = tuple(kinds) if kinds is not None else None
-        query = Query(after, before, since, until, actor, site, wanted, mentions, limit, newest_first)
+        query = Query(after, before, since, until, actor, site, wanted, openings, mentions, limit, newest_first)
         entries, cut = await self._on_reader(lambda tables: tables.page(query))
         self.cut = max(self.cut, cut)
         return entries
