@@ -155,7 +155,7 @@ class Judge:
         for receipt in process.replica.receipts(position, process.now):
             disk = self.world.disks.get(receipt.edge)
             issuer = self.world.disks[position.edge]
-            if disk is None or disk.restored or issuer.restored:
+            if disk is None or disk.restored or issuer.restored or issuer.edge in self.world.forgotten:
                 continue
             if receipt.standing in (Standing.APPLIED, Standing.SWEPT) and not disk.truth.has(position):
                 raise Wrong(f"{process.name} has a receipt of {receipt.edge} for {position}, which it lacks")
@@ -167,6 +167,9 @@ class Judge:
 
     def end(self) -> None:
         """All faults have ended a while ago."""
+        self.world.agree_who_is_forgotten()
+        if self.world.is_torn():
+            return
         living = self.world.members()
         for process in living:
             self._settled(process, len(living))

@@ -92,6 +92,17 @@ class World:
         running = [p for p in self.processes.values() if p.alive and p.disk.edge not in self.forgotten]
         return [p for p in running if any(p.disk.edge in other.disk.joined for other in running if other is not p)]
 
+    def agree_who_is_forgotten(self) -> None:
+        """A `forget` that died with whoever had it was never made."""
+        told = [p.disk.forgotten for p in self.processes.values() if p.alive and not p.replica.stage.over]
+        self.forgotten = set().union(*told)
+
+    def is_torn(self) -> bool:
+        """Whether an edge has been told that it is forgotten by one who took that along: nothing can be said then."""
+        return any(
+            p.replica.stage.over and p.disk.edge not in self.forgotten for p in self.processes.values() if p.alive
+        )
+
     def member_disks(self) -> Iterator[Disk]:
         """The disks of all that belong, running or not."""
         return (disk for disk in self.disks.values() if disk.edge not in self.forgotten)
@@ -443,6 +454,7 @@ class World:
         """All faults end."""
         self.tell("", "clears up")
         self.network.weather = Weather()
+        self.agree_who_is_forgotten()
         for process in list(self.processes.values()):
             process.service_s, process.sync_s = 0.0, 0.004
             process.paused_until = min(process.paused_until, self.now)
