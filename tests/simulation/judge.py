@@ -108,7 +108,8 @@ class Judge:
 
     def _matters(self, process: Process, stream: Stream, mark: int) -> bool:
         """Whether something of a stream was issued after this edge had come to the mesh."""
-        return mark > 0 and self.purges[Position(*stream, mark)].issued_at > process.disk.born
+        purge = self.purges.get(Position(*stream, mark))
+        return mark > 0 and (purge is None or purge.issued_at > process.disk.born)
 
     # --- at each answer
 
@@ -159,6 +160,8 @@ class Judge:
                 continue
             if receipt.standing in (Standing.APPLIED, Standing.SWEPT) and not disk.truth.has(position):
                 raise Wrong(f"{process.name} has a receipt of {receipt.edge} for {position}, which it lacks")
+        if self.world.disks[position.edge].edge in self.world.forgotten:
+            return
         copies = sum(disk.truth.has(position) for disk in self.world.disks.values())
         if process.replica.copies(position) > copies and not any(d.restored for d in self.world.disks.values()):
             raise Wrong(f"{process.name} counts {process.replica.copies(position)} copies of {position}, not {copies}")

@@ -94,7 +94,8 @@ class World:
 
     def agree_who_is_forgotten(self) -> None:
         """A `forget` that died with whoever had it was never made."""
-        told = [p.disk.forgotten for p in self.processes.values() if p.alive and not p.replica.stage.over]
+        heard = [p for p in self.processes.values() if p.alive and not p.replica.stage.over]
+        told = [p.disk.forgotten for p in heard if any(p.disk.edge in o.disk.joined for o in heard if o is not p)]
         self.forgotten = set().union(*told)
 
     def is_torn(self) -> bool:

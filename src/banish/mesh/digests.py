@@ -86,7 +86,7 @@ class Digests:
     ) -> list[Digest]:
         """The next digest: more than one only if it would be too large."""
         whole = whole or self.whole_is_due(now)
-        streams = list(self._held.marks) if whole else [s for s in self._changed if s in self._held.marks]
+        streams = list(self._held.marks) if whole else sorted(s for s in self._changed if s in self._held.marks)
         made = []
         for at in range(0, max(len(streams), 1), MARKS_MAX):
             self._number += 1

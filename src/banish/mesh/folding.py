@@ -9,6 +9,7 @@ Bound: `FOLDS_AT_ONCE` epochs are looked at in one go.
 """
 
 from collections.abc import Callable, Collection, Iterator
+from itertools import groupby
 
 from banish.mesh.frontier import Frontier, Stream, is_fold, start_of
 from banish.mesh.peers import Peer
@@ -23,15 +24,16 @@ def foldable(
     if not all(peer.whole_seen for peer in peers):
         return
     looked_at = 0
-    for streams in _ended(held, forgotten):
-        for stream in streams:
+    for epochs in _ended(held, forgotten):
+        for _, streams in groupby(epochs, key=start_of):  # several only if an older disk was restored
             looked_at += 1
             if looked_at > FOLDS_AT_ONCE:
                 return
-            mark = held.mark(stream)
-            if not complete(stream) or not all(peer.held(stream) >= mark for peer in peers):
+            same = list(streams)
+            marks = [(stream, held.mark(stream)) for stream in same]
+            if not all(complete(s) and all(peer.held(s) >= mark for peer in peers) for s, mark in marks):
                 break
-            yield stream
+            yield from same
 
 
 def _ended(held: Frontier, forgotten: Callable[[str], bool]) -> list[list[Stream]]:

@@ -50,7 +50,7 @@ class Knowledge:
         self.digests = Digests(self.held, self.swept, period_s=settings.period_s, lease_s=settings.lease_s)
         self.published: dict[int, float] = {}
         """When each of our own was published."""
-        self._by_start: dict[tuple[str, int], Stream] = {}
+        self._noted_streams: set[Stream] = set()
         self._last_start: dict[str, int] = {}
         for stream in frontier.marks:
             self._noted(stream, NEVER)
@@ -59,13 +59,13 @@ class Knowledge:
 
     def present(self, stream: Stream, now: float) -> None:
         """Something of this stream is in effect: its edge counts, if it belongs."""
-        if (stream[0], start_of(stream)) not in self._by_start:
+        if stream not in self._noted_streams:
             self._noted(stream, now + self.settings.lease_s)
 
     def _noted(self, stream: Stream, until: float) -> None:
         if not is_fold(stream):
             start = start_of(stream)
-            self._by_start[stream[0], start] = stream
+            self._noted_streams.add(stream)
             self._last_start[stream[0]] = max(start, self._last_start.get(stream[0], 0))
             peer = self.peers.get(stream[0])
             if peer is not None and peer.gone and start > start_of((stream[0], peer.gone)):
@@ -124,15 +124,20 @@ class Knowledge:
 
     def is_complete(self, stream: Stream) -> bool:
         """Whether all that is known to exist of this epoch, and of those of its edge before it, is durable here."""
-        return (
-            stream not in self.received.above()
-            and self.held.mark(stream) == self.received.mark(stream)
-            and not self.gaps.any_up_to(stream)
+        edge, start = stream[0], start_of(stream)
+        return not self.gaps.any_up_to(stream) and all(
+            self.held.mark(each) == mark and each not in self.received.above()
+            for each, mark in self.received.marks.items()
+            if each[0] == edge and start_of(each) <= start
         )
 
     def unfolded(self, stream: Stream) -> Stream:
         """The epoch here that a fold ends with; the fold itself if there is none."""
-        return self._by_start.get((stream[0], start_of(stream)), stream) if is_fold(stream) else stream
+        if not is_fold(stream):
+            return stream
+        edge, start = stream[0], start_of(stream)
+        same = [s for s in self.received.marks if s[0] == edge and start_of(s) == start and not is_fold(s)]
+        return max(same, key=self.received.mark, default=stream)
 
     def adopt(self, marks: Iterable[Mark], now: float) -> None:
         """All of this is covered by something wider, durably: it counts as held and swept."""

@@ -129,9 +129,11 @@ class Peer:
 
     def take_whole(self, marks: dict[Stream, Far]) -> None:
         """It has said all there is. What an ack has said meanwhile stays."""
-        self._later = {stream: far for stream, far in self._later.items() if _beyond(far, marks.get(stream))}
+        later = self._later
+        self._later = {}
         self._whole = marks
         self._folds = {stream[0]: (start_of(stream), far.held) for stream, far in marks.items() if is_fold(stream)}
+        self._later = {stream: far for stream, far in later.items() if _beyond(far, self.far(stream))}
         self.whole_seen = True
 
     def take(self, marks: dict[Stream, Far]) -> None:

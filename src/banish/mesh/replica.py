@@ -547,8 +547,10 @@ class Replica:
         """What came of an `AskFor`; no parts: no answer."""
         ask = self._pulling.asks.end(number)
         peer = None if ask is None else self._known.peers.get(ask.edge)
-        if ask is None or peer is None or not self._speaks:
+        if ask is None or not self._speaks:
             return []
+        if peer is None:
+            return self._go_on([], now, ask=True)
         answers = self._answers(peer, ask.gap.stream, parts)
         if not answers:
             self._pulls.add("wrong" if parts else "silent")
@@ -682,10 +684,11 @@ class Replica:
         effects = self._send_acks(now) + self._say_tail_again(now)
         for number in self._pulling.asks.overdue(now):
             effects += self.pulled(number, [], now)
-        if self._known.digests.due <= now:
+        periodic = self._known.digests.due <= now
+        if periodic:
             effects += self._look_after_peers(now)
             effects += self._say(now)
-        return self._go_on(effects, now)
+        return self._go_on(effects, now, ask=periodic)
 
     @property
     def next_tick(self) -> float:
@@ -706,7 +709,7 @@ class Replica:
                 if peer.lag_s is not None and (slowest is None or peer.lag_s > slowest):
                     slowest = peer.lag_s
             effects += self._relink(peer, now)
-            if now - peer.list_differs_since > self.settings.lease_s and not known.gaps.streams:
+            if now - peer.list_differs_since > self.settings.lease_s:
                 effects += self._pulling.ask_list_of(peer, now)
         self._members_heard = heard
         self._tail.lags(slowest)
