@@ -165,17 +165,20 @@ class Earth:
         return self.timeline.now
 
     def start(self) -> None:
-        """All start within a period, and hear each other."""
+        """All start within a period, each with nobody to answer it, and then hear each other. Starting all 308 at once
+        would be another figure: each asks, and all answer.
+        """
+        self.network.weather = Weather(loss=1.0)
         draw = random.Random(SEED)
         for edge in self.edges:
             began = draw.random() * self.settings.period_s
             self.timeline.at(began, lambda e=edge: e.do(e.replica.start(self.now)))  # type: ignore[misc]
         self.timeline.run(self.settings.period_s)
         for edge in self.edges:
-            for other in self.edges:
-                if other is not edge:
-                    edge.replica.linked(other.edge, True, self.now)
-        self.timeline.run(self.now + 2 * self.settings.period_s)
+            for peer in edge.replica._known.peers.values():
+                peer.linked, peer.linked_at = True, self.now
+        self.network.weather = Weather()
+        self.timeline.run(self.now + self.settings.lease_s)
         self.network.weather = Weather(loss=self._loss)
 
     def to_all(self, sender: Edge, what: str, data: bytes) -> None:
@@ -380,8 +383,8 @@ def _measured(where: Sequence[City], *, quick: bool) -> int:
     behind, missing, healed = earth.part(seconds)
     tell(
         f"partition of a third for {seconds:.0f} s: {behind} edges knew they were behind, {missing} purges missing by "
-        f"edge; {healed:.2f} s after the healing {earth.missing} missing and nobody behind; {earth.looks} looks at edges "
-        f"that were not behind, {earth.stale} of them lacked something older than a lease"
+        f"edge; {healed:.2f} s after the healing {earth.missing} missing and nobody behind; {earth.looks} looks at "
+        f"edges that were not behind, {earth.stale} of them lacked something older than a lease"
     )
     tell(f"{time.process_time() - began:.0f} s of CPU")
     if not quick:

@@ -98,7 +98,7 @@ class Judge:
 
     def _folds(self, process: Process, fold: Stream) -> None:
         """Nothing may fold of which somebody who belongs has more than this edge."""
-        if process.disk.restored or fold[0] in self.world.forgotten:
+        if process.disk.restored or process.replica.members.is_forgotten(fold[0]):
             return  # of one that is forgotten more may turn up: then the fold is opened again
         for disk in self.world.member_disks():
             for stream, mark in disk.truth.marks.items():
@@ -200,8 +200,13 @@ class Judge:
             raise Wrong(f"{process.name} tells of {streams} streams in the end: nothing folds")
 
     def _same(self, one: Process, other: Process) -> None:
-        for stream, mark in other.disk.truth.marks.items():
-            if is_fold(stream) or not self._matters(one, stream, mark):
+        logged: dict[Stream, int] = {}
+        for position in other.disk.log:
+            stream = position.edge, position.epoch
+            if position.seq <= other.disk.truth.mark(stream):
+                logged[stream] = max(position.seq, logged.get(stream, 0))
+        for stream, mark in logged.items():
+            if not self._matters(one, stream, mark):
                 continue
             if one.disk.truth.mark(stream) < mark:
                 mine = one.disk.truth.mark(stream)

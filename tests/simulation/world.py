@@ -64,6 +64,7 @@ class World:
         self._kept: list[tuple[str, Disk]] = []
         self._near = self.draw.uniform(0.0005, 0.02)
         self._far = self.draw.uniform(0.02, 0.15)
+        self._founders: set[str] = set()
         self._way: dict[tuple[str, str], float] = {}
         self._keep = self.draw.choice((15, 60, 400))
         self._lasting = self.draw.random() < 0.5
@@ -89,14 +90,22 @@ class World:
 
     def members(self) -> list[Process]:
         """The edges that run and belong. One whose invitation died with whoever had it does not."""
-        running = [p for p in self.processes.values() if p.alive and p.disk.edge not in self.forgotten]
-        return [p for p in running if any(p.disk.edge in other.disk.joined for other in running if other is not p)]
+        return self._belonging([p for p in self.processes.values() if p.alive and p.disk.edge not in self.forgotten])
+
+    def _belonging(self, some: list[Process]) -> list[Process]:
+        """Of these, those that were there at first, or were invited by one who belongs."""
+        known = {p.disk.edge for p in some if p.name in self._founders}
+        while True:
+            joined = set().union(*(p.disk.joined for p in some if p.disk.edge in known))
+            more = {p.disk.edge for p in some} & joined | known
+            if more == known:
+                return [p for p in some if p.disk.edge in known]
+            known = more
 
     def agree_who_is_forgotten(self) -> None:
         """A `forget` that died with whoever had it was never made."""
         heard = [p for p in self.processes.values() if p.alive and not p.replica.stage.over]
-        told = [p.disk.forgotten for p in heard if any(p.disk.edge in o.disk.joined for o in heard if o is not p)]
-        self.forgotten = set().union(*told)
+        self.forgotten = set().union(*(p.disk.forgotten for p in self._belonging(heard)))
 
     def is_torn(self) -> bool:
         """Whether an edge has been told that it is forgotten by one who took that along: nothing can be said then."""
@@ -115,6 +124,7 @@ class World:
     def found(self, edges: int) -> None:
         """The first edges of the mesh, which know each other."""
         made = [self._new_disk() for _ in range(edges)]
+        self._founders = {name for name, _ in made}
         for _, disk in made:
             disk.joined = {other.edge: self._member(name, other) for name, other in made}
         for name, disk in made:

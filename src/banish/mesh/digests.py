@@ -8,7 +8,7 @@ Units: seconds of the clock handed in.
 Invariant: numbers ascend within an epoch, and when each was sent is known for as long as a lease.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from banish.mesh.frontier import Frontier, Stream
 from banish.mesh.messages import MESSAGE_VERSION, Digest, Echo, Far, Kind
@@ -80,6 +80,7 @@ class Digests:
         whole: bool,
         members: str,
         gone: Mapping[str, Echo],
+        missing: Collection[str],
         behind: bool,
         asks: bool = False,
         goodbye: bool = False,
@@ -107,6 +108,7 @@ class Digests:
                     behind=behind,
                     asks=asks,
                     gone=dict(gone) if whole and at == 0 else {},
+                    missing=tuple(sorted(missing)) if whole and at == 0 else (),
                 )
             )
         self._said(now, whole=whole)

@@ -52,6 +52,10 @@ class Knowledge:
         """When each of our own was published."""
         self._noted_streams: set[Stream] = set()
         self._last_start: dict[str, int] = {}
+        self.ended_at: dict[str, float] = {}
+        """When all are sure to have heard that an edge's epochs before its last have ended, or that it was forgotten: a
+        lease after this edge has.
+        """
         for stream in frontier.marks:
             self._noted(stream, NEVER)
 
@@ -66,7 +70,9 @@ class Knowledge:
         if not is_fold(stream):
             start = start_of(stream)
             self._noted_streams.add(stream)
-            self._last_start[stream[0]] = max(start, self._last_start.get(stream[0], 0))
+            if start > self._last_start.get(stream[0], 0):
+                self._last_start[stream[0]] = start
+                self.ended_at[stream[0]] = until
             peer = self.peers.get(stream[0])
             if peer is not None and peer.gone and start > start_of((stream[0], peer.gone)):
                 peer.gone = ""  # it has started again

@@ -101,6 +101,10 @@ class Digest(msgspec.Struct, frozen=True, array_like=True):
     gone: dict[str, Echo] = {}
     """Edges that said goodbye and were not heard since: the epoch that ended so, and the last number issued in it. In
     whole digests alone."""
+    missing: tuple[str, ...] = ()
+    """Edges of whose records it knows that some are missing there; in whole digests alone. What it holds above such a
+    gap no mark tells, and others may not have it.
+    """
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True):

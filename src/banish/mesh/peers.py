@@ -54,11 +54,11 @@ class Peer:
         "linked",
         "linked_at",
         "list_differs_since",
-        "list_same_since",
+        "missing",
         "number",
         "relink_after_s",
         "relink_at",
-        "whole_seen",
+        "whole_at",
     )
 
     def __init__(self, edge: str) -> None:
@@ -88,11 +88,12 @@ class Peer:
         self.began_at = now
         self.number = 0
         self.issued = 0
-        self.whole_seen = False
+        self.whole_at = -inf
+        self.missing: tuple[str, ...] = ()
+        """Edges of whose records some are missing there."""
         self.list_differs_since = inf
         self.claims: Mapping[Stream, int] = _NO_CLEAN
         """Up to where it has said, beside its digests, that purges are in effect there: it can be asked for them."""
-        self.list_same_since = inf
         self._whole = _NO_MARKS
         self._later: dict[Stream, Far] = {}
         self._folds: dict[str, tuple[int, int]] = {}
@@ -127,14 +128,19 @@ class Peer:
         """Every number up to here it holds durably, as far as it has said."""
         return self.far(stream).held
 
-    def take_whole(self, marks: dict[Stream, Far]) -> None:
+    @property
+    def whole_seen(self) -> bool:
+        """Whether it has said all there is, in its present epoch."""
+        return self.whole_at > -inf
+
+    def take_whole(self, marks: dict[Stream, Far], now: float) -> None:
         """It has said all there is. What an ack has said meanwhile stays."""
         later = self._later
         self._later = {}
         self._whole = marks
         self._folds = {stream[0]: (start_of(stream), far.held) for stream, far in marks.items() if is_fold(stream)}
         self._later = {stream: far for stream, far in later.items() if _beyond(far, self.far(stream))}
-        self.whole_seen = True
+        self.whole_at = now
 
     def take(self, marks: dict[Stream, Far]) -> None:
         """It has said what changed, or confirmed something."""

@@ -96,6 +96,7 @@ class Pulling:
                 self.due = min(self.due, now + NOBODY_S)
                 break
             elif self._members.key(stream[0]) is None:  # the record that makes it a member is on its way
+                self._believe(stream)
                 missing.ask_at = now + NOBODY_S
                 self.due = min(self.due, missing.ask_at)
             elif not self._ask_of(stream, effects, now):
@@ -198,7 +199,10 @@ class Pulling:
         """
         for stream in list(self._gaps.streams):
             if stream[0] not in self._members:
-                self._gaps.unlearn(stream, max((peer.held(stream) for peer in self._peers.values()), default=0))
+                self._believe(stream)
+
+    def _believe(self, stream: Stream) -> None:
+        self._gaps.unlearn(stream, max((peer.held(stream) for peer in self._peers.values()), default=0))
 
     def _cover_for_age(self, answer: Pulled, what: str) -> list[Effect]:
         marks = tuple(mark for mark in answer.marks if mark.stream != (self._me.edge, self._me.epoch))

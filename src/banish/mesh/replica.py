@@ -347,13 +347,14 @@ class Replica:
         asks = asks or self._asks_digest
         self._asks_digest = False
         if whole or known.digests.whole_is_due(now):
-            self._fold(now)
+            self._fold()
         digests = known.digests.make(
             known.own,
             now,
             whole=whole,
             members=self.members.version,
             gone={edge: Echo(peer.gone, peer.last) for edge, peer in known.peers.items() if peer.gone},
+            missing={stream[0] for stream in known.gaps.streams},
             behind=self.behind(now),
             asks=asks,
             goodbye=goodbye,
@@ -361,15 +362,15 @@ class Replica:
         self._digests.add("sent", n=len(digests))
         return [SendDigest(encode(digest, self._sign)) for digest in digests]
 
-    def _fold(self, now: float) -> None:
+    def _fold(self) -> None:
         known = self._known
-        since = now - self.settings.lease_s
         peers = [known.peers[edge] for edge in known.counted]
         complete = foldable(
             known.held,
             peers,
             complete=known.is_complete,
-            forgotten=self.members.is_forgotten if all(p.list_same_since <= since for p in peers) else lambda _: False,
+            forgotten=self.members.is_forgotten,
+            ended_at=known.ended_at,
         )
         for edge, epoch in list(complete):
             start, mark = int(epoch.partition("-")[0]), known.held.mark((edge, epoch))
@@ -428,7 +429,11 @@ class Replica:
         peer.issued = max(peer.issued, digest.issued)
         peer.relink_after_s = 0.0
         known.digests.heard(peer.edge, Echo(digest.epoch, digest.number))
-        (peer.take_whole if digest.whole else peer.take)(digest.marks)
+        if digest.whole:
+            peer.take_whole(digest.marks, now)
+            peer.missing = digest.missing
+        else:
+            peer.take(digest.marks)
         self._learn(peer, digest, now)
         if digest.goodbye:
             peer.gone, peer.last = digest.epoch, digest.issued
@@ -441,10 +446,8 @@ class Replica:
             self._also_gone(edge, last, now)
         if digest.members == self.members.version:
             peer.list_differs_since = inf
-            peer.list_same_since = min(peer.list_same_since, now)
         else:
             peer.list_differs_since = min(peer.list_differs_since, now)
-            peer.list_same_since = inf
         if digest.asks:
             known.digests.wanted(now, whole=True)
         if digest.whole and not digest.goodbye:
@@ -650,8 +653,7 @@ class Replica:
             return self._done(self._end(Turn.FORGOTTEN, Alarm.FORGOTTEN, "a record says so"))
         self._known.belongs_no_more(edge)
         self._pulling.believe_members()
-        for peer in self._known.peers.values():
-            peer.list_same_since = inf
+        self._known.ended_at[edge] = now + self.settings.lease_s
         self._acks.forget(edge)
         self._known.digests.wanted(now)
         return self._go_on([], now)

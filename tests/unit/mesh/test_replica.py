@@ -218,7 +218,7 @@ def test_ended_epochs_fold_once_all_hold_them() -> None:
         table.deliver()
         table.restart("b")
         table.wait(1)
-    table.wait(2 * SETTINGS.lease_s)
+    table.wait(4 * SETTINGS.lease_s)
     for hand in table.hands.values():
         epochs = [stream for stream in hand.replica.held.marks if stream[0] == table["b"].edge]
         assert sorted(epochs) == sorted([(table["b"].edge, "5-"), table["b"].own])
