@@ -32,17 +32,27 @@ from banish.testing.origin import ScriptedOrigin
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[1]
-WAIT_S = 20.0
+PORTS = range(15_000, 31_000)
+PORTS_PER_WORKER = 4000
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_GIVEN: set[int] = set()
+
+WAIT_S = 40.0
 """How long anything may take before it is said to hang."""
 
 
 def free_port() -> int:
-    """A port nobody listens on, below those that the system gives to clients."""
+    """A port nobody listens on, below those that the system gives to clients. No other test gets it: each process of
+    tests has its own to give, and gives each once.
+    """
+    first = PORTS.start + PORTS_PER_WORKER * (WORKER % (len(PORTS) // PORTS_PER_WORKER))
     while True:
-        port = random.randint(15000, 30000)
+        port = random.randrange(first, first + PORTS_PER_WORKER)
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _GIVEN:
+                _GIVEN.add(port)
+                return port
 
 
 def environment() -> dict[str, str]:
