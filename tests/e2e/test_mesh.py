@@ -122,6 +122,9 @@ def test_a_newcomer_takes_part_and_a_forgotten_edge_does_not(tmp_path: Path) -> 
         assert told["complete"] is True
         assert {edge["name"] for edge in told["edges"]} == {"ams", "cph"}
         assert mesh["cph"].knows(before["id"])
+        mesh["ber"].start()
+        until(lambda: mesh["ber"].status()["stage"] == "forgotten", "ber is told that it was forgotten")
+        assert not mesh["ber"].knows(told["id"])
 
 
 def names(edge: MeshEdge) -> set[str]:

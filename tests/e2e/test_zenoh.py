@@ -330,8 +330,8 @@ def test_an_edge_that_is_stopped_holds_up_nobody(tmp_path: Path) -> None:
                 count = 4000
                 for n in range(count):  # 16 MB: more than sockets and queues of that link hold
                     sender.transport.publish_record(b"%d".ljust(4096, b"\0") % n)
-                    if n % 100 == 0:
-                        await asyncio.sleep(0.01)
+                    if n % 50 == 0:
+                        await asyncio.sleep(0.02)
                 await sends_until(sender, b"through", lambda: b"through" in healthy.records)
                 blocked_s = figures(accounts)["banish_mesh_put_seconds_max"][()]
                 assert blocked_s < LEASE_MS / 1000, "it waited until the stopped one was given up"
