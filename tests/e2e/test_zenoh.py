@@ -29,7 +29,7 @@ from tests.looped import looped
 from tests.meshed import ZenohBed, figures, until
 from tests.processes import ROOT, environment
 
-from banish.mesh import handover
+from banish.mesh import handover, zenoh_transport
 from banish.mesh.authority import Authority
 from banish.mesh.invitations import kept
 from banish.mesh.members import Member
@@ -375,6 +375,33 @@ async def test_past_its_bound_the_outbox_says_so_and_counts() -> None:
         outbox.release()
         await until(lambda: figures(accounts)["banish_mesh_waiting"][("out",)] == 0)
         await node.transport.stop()
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["one dials", "both dial"])
+@looped
+async def test_whoever_is_dialled_by_nobody_dials(both: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zenoh_transport, "LONELY_S", 0.1)
+        bed = ZenohBed(None)
+        members = ranked(bed.members(2))
+        accounts = [Accounts(), Accounts()]
+        nodes = [Node(me, bed.transport(me, books)) for me, books in zip(members, accounts, strict=True)]
+        await nodes[0].start(members)  # it would wait to be dialled
+        if both:
+            await until(lambda: figures(accounts[0])["banish_mesh_reopened_total"].get(("lonely",)) == 1)
+            await nodes[1].start(members)
+        else:
+            await nodes[1].start(members[1:])  # it does not know the other, and does not dial it
+        await until(lambda: bool(nodes[0].linked))
+        if both:
+            await until(lambda: bool(nodes[1].linked))
+            for node in nodes:
+                node.transport.publish_record(b"once")
+                node.transport.publish_digest(b"behind it")
+            await until(lambda: all(node.digests for node in nodes))
+            assert [node.records for node in nodes] == [[b"once"], [b"once"]]
+        for node in nodes:
+            await node.transport.stop()
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """What zenoh is told: whom to dial, whom to let in, for what.
 
     topology   an edge    sessions                                dials
-    mesh       every one  1, mode peer                            members with a lower id; all, if it does not listen
+    mesh       every one  1, mode peer                            members with a lower id; all, if it does not listen,
+                                                                  or nobody comes
     relay      a relay    1, mode router                          nobody
                every one  1 for each relay but itself, mode client   that relay
 
@@ -116,6 +117,8 @@ class Wiring:
     """Names of members → where this edge reaches them, if not where they say: another side of a NAT, a private way."""
     forgotten: tuple[str, ...] = ()
     """Ids of edges that belong no more."""
+    dials_all: bool = False
+    """Whether it dials those, too, who ought to dial it. Who is linked already turns a second link away."""
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.me.edge):
@@ -173,7 +176,8 @@ class Wiring:
     def sessions(self) -> list["Session"]:
         """What is to be opened."""
         if self.topology is Topology.MESH:
-            dialled = tuple(one for one in self.others if one.edge < self.me.edge or not self.me.endpoints)
+            every = self.dials_all or not self.me.endpoints
+            dialled = tuple(one for one in self.others if every or one.edge < self.me.edge)
             return [Session(self, "peer", dialled, self.others)]
         routing = [Session(self, "router", (), self.others)] if self.me in self.relays else []
         return [*routing, *(Session(self, "client", (one,), (one,)) for one in self.relays if one != self.me)]

@@ -19,6 +19,7 @@ Units: seconds. Invariant: nothing here blocks the loop.
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import time
 from collections import OrderedDict
@@ -48,6 +49,10 @@ HOLD_S = 0.5
 RELINK_S = 1.0
 """How long what is published waits, after that, for those who were linked before: who dials this edge tries again
 within 0.3 s."""
+
+LONELY_S = 5.0
+"""How long an edge without any link waits for those who ought to dial it. Then it dials them: they may have forgotten
+it, and it has to learn that."""
 
 DRAIN_S = 1.0
 """How long a stop waits until what was published is sent: the goodbye among it."""
@@ -120,6 +125,7 @@ class ZenohTransport:
         self._openings = 0
         self._recent: OrderedDict[int, None] = OrderedDict()
         self._keeper: asyncio.Task[None] | None = None
+        self._reopening: asyncio.Task[None] | None = None
         self._wanted = self._done = 0
         self._stopping = False
         self._changed = asyncio.Condition()
@@ -180,6 +186,8 @@ class ZenohTransport:
             self._stopping = True
             self._changed.notify_all()
         await self._keeper
+        if self._reopening is not None:
+            await self._reopening
         await self._answers.end()
         await self._close()
         self._inbox.close()
@@ -256,6 +264,13 @@ class ZenohTransport:
             on_thread(lambda: opening.close(CLOSE_S))  # once it is open
             raise
         self._opening = opening
+        self._loop.call_later(LONELY_S, self._look_around, self._openings)
+
+    def _look_around(self, opening: int) -> None:
+        lonely = self._wiring.others and not self._links.told and not self._wiring.dials_all
+        if lonely and opening == self._openings and not self._stopping and self._topology is Topology.MESH:
+            self._wiring = dataclasses.replace(self._wiring, dials_all=True)
+            self._reopening = self._loop.create_task(self._again("lonely"))
 
     async def _close(self) -> None:
         opening, self._opening = self._opening, None

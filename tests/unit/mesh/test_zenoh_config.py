@@ -38,6 +38,10 @@ class TestWhom:
         quiet = edge(2, listens=False)
         assert dials(wiring(quiet, edge(1), quiet, edge(3))) == [["edge-1", "edge-3"]]
 
+    def test_who_is_dialled_by_nobody_dials_all(self) -> None:
+        lowest = Wiring(edge(1), (edge(2), edge(3)), credentials=FILES, dials_all=True)
+        assert dials(lowest) == [["edge-2", "edge-3"]]
+
     def test_an_edge_has_a_session_with_each_relay(self) -> None:
         members = [edge(1, relay=True), edge(2, relay=True), edge(3), edge(4, listens=False)]
         wired = wiring(members[3], *members, topology=Topology.RELAY)
