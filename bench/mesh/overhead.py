@@ -116,8 +116,9 @@ async def _measure(mesh: Mesh, purges: int, echo: int, far: int) -> tuple[list[f
 
 
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
+    with contextlib.suppress(asyncio.CancelledError):  # the measurement is over
+        while data := await reader.read(65536):
+            writer.write(data)
     writer.close()
 
 
