@@ -1,5 +1,6 @@
 """The results of a run as one page for people and one document for programs."""
 
+import datetime
 import importlib.metadata
 import json
 import os
@@ -8,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from statistics import median
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from bench.hit.measure import Case, Sample
 from bench.hit.servers import NGINX, ROOT
@@ -107,3 +108,22 @@ def document(date: str, results: Results) -> str:
     ]
     whole = {"date": date, "machine": machine(), "method": results.method, "cases": cases}
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+UNWANTED: Final = {"strace", "TCP congestion control", "compiler"}
+"""Facts that say nothing where no system calls are counted and nothing is compiled."""
+
+
+def write_part(
+    name: str, title: str, results: Path | None, facts: dict[str, str], found: Any, lines: list[str]
+) -> None:
+    """The result of one part of a benchmark: a page for people, which is printed too, and a document for programs."""
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    told = [f"- {fact}: {value}" for fact, value in facts.items() if fact not in UNWANTED]
+    method = f"Method: [README](../README.md#{name})."
+    text = "\n".join([f"# {title}, {date}", "", method, "", *lines, "", *told, ""])
+    print(text, flush=True)
+    if results is not None:
+        results.mkdir(parents=True, exist_ok=True)
+        (results / f"{date}-{name}.md").write_text(text)
+        (results / f"{date}-{name}.json").write_text(json.dumps({**found, "facts": facts}, indent=1) + "\n")

@@ -10,21 +10,19 @@ Each part writes a page of its own. Exit status 1: a part is not as it should be
 """
 
 import argparse
-import datetime
-import json
 import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from banish.edge.config import Log
 from banish.edge.logs import configure_logging
-from bench.hit.report import machine
+from bench.hit.report import machine, write_part
 from bench.purge import effect, hits, intake, restart, rivals
 from bench.purge.systems import versions
 
@@ -53,7 +51,7 @@ def main() -> int:
             found = part.measure(options, Path(scratch), options.cpus[0], options.cpus[-1])
         if not options.smoke and not part.passes(found):
             failed.append(name)
-        write(name, title, options, found, part.page(found))
+        write_part(name, title, options.results, _facts(name, options.note), found, part.page(found))
     if failed:
         print(f"not as it should be: {', '.join(failed)}")
     return int(bool(failed))
@@ -89,22 +87,10 @@ def _numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
-def write(name: str, title: str, options: argparse.Namespace, found: dict[str, Any], lines: list[str]) -> None:
-    """One part's result, for people and for programs."""
-    date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    facts = {**machine(), **versions()}
-    facts["command"] = f"python bench/purge/run.py --parts {name}"
-    if options.note:
-        facts["note"] = options.note
-    unwanted = {"strace", "TCP congestion control", "compiler"}
-    told = [f"- {fact}: {value}" for fact, value in facts.items() if fact not in unwanted]
-    method = f"Method: [README](../README.md#{name})."
-    text = "\n".join([f"# {title}, {date}", "", method, "", *lines, "", *told, ""])
-    print(text, flush=True)
-    if options.results is not None:
-        options.results.mkdir(parents=True, exist_ok=True)
-        (options.results / f"{date}-{name}.md").write_text(text)
-        (options.results / f"{date}-{name}.json").write_text(json.dumps({**found, "facts": facts}, indent=1) + "\n")
+def _facts(name: str, note: str) -> dict[str, str]:
+    """What the figures depend on."""
+    facts = {**machine(), **versions(), "command": f"python bench/purge/run.py --parts {name}"}
+    return {**facts, "note": note} if note else facts
 
 
 if __name__ == "__main__":
