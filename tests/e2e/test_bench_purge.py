@@ -1,5 +1,6 @@
 """The purge benchmark still runs, all of its parts; and the race is run for a moment, without anything stale."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -33,4 +34,4 @@ def test_smallest_run_goes_through_each_part(part: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("system", ["banish", "banish_killed"])
 def test_nothing_stale_is_seen_after_a_purge_was_acknowledged(system: str) -> None:
     said = run(str(BENCH / "race.py"), "--systems", system, "--seconds", "3", "--kill-every", "1", "--results", "-")
-    assert f"\n| {system} | 3 | " in said
+    assert re.search(rf"\n\| {system} \| \d+ \| ", said), said
