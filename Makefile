@@ -11,6 +11,7 @@ SOAK_S ?= 300
 MODEL_STEPS ?= 1000000
 RACE_S ?= 300
 CRASHES ?= 300
+SIM_S ?= 300
 TIER_RACES ?= 100000
 
 .PHONY: help setup demo test soak model crash tier-race check format lint types imports docs docs-check conformance scoreboard bench \
@@ -41,6 +42,12 @@ crash: $(INSTALLED) ## Kill a real edge under load, cut its power, restore old f
 
 tier-race: $(INSTALLED) ## Purges, and refills from parents that have not heard of them, in any order (TIER_RACES=100000)
 	$(BIN)/python -m tests.tierrace.run --races $(TIER_RACES)
+
+sim: $(INSTALLED) ## Whole meshes in simulated time, with every fault a seed draws, seed after seed (SIM_S=300)
+	$(BIN)/python -m tests.simulation.run --seconds $(SIM_S)
+
+spread: $(INSTALLED) ## One purge round the world: the real core in 308 cities, with loss and a partition (minutes)
+	$(BIN)/python -m tests.simulation.cities
 
 check: lint types imports docs-check test ## All that must hold before a change is merged
 

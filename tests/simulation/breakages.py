@@ -5,9 +5,10 @@ Not here: looking for them (`test_breakages.py`, `run.py --break NAME`).
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from banish.mesh import hearing
 from banish.mesh.catchup import CatchUp
 from banish.mesh.frontier import Frontier
 from banish.mesh.gaps import Gaps
@@ -17,17 +18,32 @@ from banish.mesh.knowledge import Knowledge
 from banish.mesh.peers import Peer
 from banish.mesh.pulling import Pulling
 from banish.mesh.replica import Replica
+from banish.purge.records import read_header
 from tests.simulation.process import Process
 
 Change = Callable[[], Iterator[None]]
 
-BREAKAGES: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {}
+
+class Breakage(NamedTuple):
+    """One guarantee taken out while `broken` holds."""
+
+    broken: Callable[[], contextlib.AbstractContextManager[None]]
+    seed: int
+    """One that found it once: where to begin looking."""
 
 
-def breakage(change: Change) -> Change:
+BREAKAGES: dict[str, Breakage] = {}
+
+
+def breakage(seed: int = 0) -> Callable[[Change], Change]:
     """Enter a breakage under its name, which says what it does."""
-    BREAKAGES[change.__name__.strip("_").replace("_", "-")] = contextlib.contextmanager(change)
-    return change
+
+    def entered(change: Change) -> Change:
+        name = change.__name__.strip("_").replace("_", "-")
+        BREAKAGES[name] = Breakage(contextlib.contextmanager(change), seed)
+        return change
+
+    return entered
 
 
 @contextlib.contextmanager
@@ -36,35 +52,35 @@ def _instead(owner: Any, name: str, value: Any) -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage()
 def _records_are_taken_as_often_as_they_come() -> Iterator[None]:
     """Rule 20: once."""
     with _instead(Intake, "_is_double", lambda *_: False):
         yield
 
 
-@breakage
+@breakage()
 def _nobody_asks_for_what_is_missing() -> Iterator[None]:
     """Guarantee 3: every edge applies every purge."""
     with _instead(Pulling, "ask", lambda self, unlogged, now: []):
         yield
 
 
-@breakage
+@breakage(80)
 def _gaps_do_not_count_as_being_behind() -> Iterator[None]:
     """Rule 22: behind is also who has an old gap."""
     with _instead(Gaps, "oldest", property(lambda self: float("inf"))):
         yield
 
 
-@breakage
+@breakage()
 def _silence_does_not_count_as_being_behind() -> Iterator[None]:
     """Rule 22: behind is who has not heard a member within the lease."""
     with _instead(Heard, "earliest", property(lambda self: float("inf"))):
         yield
 
 
-@breakage
+@breakage(33)
 def _whatever_arrives_counts_as_heard() -> Iterator[None]:
     """Rule 22: heard is what echoes a digest of ours sent less than a lease ago."""
     take_digest = Replica._take_digest
@@ -77,18 +93,15 @@ def _whatever_arrives_counts_as_heard() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage()
 def _digests_say_nothing_of_what_was_issued() -> Iterator[None]:
     """A lost last record is noticed by the next digest; until then its issuer does not count as heard."""
 
-    def broken(self: Replica, peer: Any, digest: Any, now: float) -> None:
-        self._confirmed(peer, now, measured=False)
-
-    with _instead(Replica, "_learn", broken):
+    with _instead(hearing, "learn", lambda *_: None):
         yield
 
 
-@breakage
+@breakage()
 def _what_is_in_effect_counts_as_held() -> Iterator[None]:
     """Others are told of what is durable."""
     apply = Intake._apply
@@ -103,7 +116,7 @@ def _what_is_in_effect_counts_as_held() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage()
 def _the_frontier_is_not_kept_with_the_log() -> Iterator[None]:
     """A start knows what is in its log."""
     logged = Process._logged
@@ -117,14 +130,12 @@ def _the_frontier_is_not_kept_with_the_log() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage(7)
 def _the_frontier_is_kept_before_the_log() -> Iterator[None]:
     """What a frontier says is in the log, or was."""
     apply = Process._apply
 
     def broken(self: Process, data: bytes) -> None:
-        from banish.purge.records import read_header
-
         self.disk.frontier.add(read_header(data).position)
         apply(self, data)
 
@@ -132,7 +143,7 @@ def _the_frontier_is_kept_before_the_log() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage(6)
 def _a_start_serves_before_it_has_caught_up() -> Iterator[None]:
     """Rule 23: caught up is who has reached what others had; a start that has heard nobody is behind."""
     init = Knowledge._noted
@@ -144,7 +155,7 @@ def _a_start_serves_before_it_has_caught_up() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage(300)
 def _too_old_adopts_without_purging() -> Iterator[None]:
     """Rule 24: everything is purged in the place of what is nowhere any more."""
 
@@ -156,28 +167,28 @@ def _too_old_adopts_without_purging() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage()
 def _epochs_fold_before_others_have_them() -> Iterator[None]:
     """Rule 1: an ended epoch folds when all members have confirmed its end."""
     with _instead(Knowledge, "is_complete", lambda *_: True), _instead(Peer, "held", lambda *_: 1 << 62):
         yield
 
 
-@breakage
+@breakage()
 def _nothing_folds() -> Iterator[None]:
     """Rule 1: what is told does not grow with each restart."""
     with _instead(Frontier, "fold", lambda *_: None):
         yield
 
 
-@breakage
+@breakage()
 def _the_end_of_the_epoch_before_is_not_looked_at() -> Iterator[None]:
     """Rule 1: the first record of an epoch states where the last one ended; and so do digests."""
     with _instead(Intake, "_opened", lambda *_: None):
         yield
 
 
-@breakage
+@breakage(6)
 def _purges_are_acknowledged_before_they_are_durable() -> Iterator[None]:
     """Guarantee 2: an acknowledged purge is on disk."""
     issue = Process._issue
@@ -191,7 +202,7 @@ def _purges_are_acknowledged_before_they_are_durable() -> Iterator[None]:
         yield
 
 
-@breakage
+@breakage(10)
 def _forgotten_edges_are_not_told() -> Iterator[None]:
     """Rule 25: a forgotten edge learns it at contact."""
     with _instead(Replica, "_from_no_member", lambda *_: []):

@@ -97,10 +97,10 @@ class Judge:
                 del before[stream]
 
     def _folds(self, process: Process, fold: Stream) -> None:
-        """Nothing may fold of which somebody who belongs has more than this edge."""
+        """Nothing may fold of which somebody who counts has more than this edge."""
         if process.disk.restored or process.replica.members.is_forgotten(fold[0]):
             return  # of one that is forgotten more may turn up: then the fold is opened again
-        for disk in self.world.member_disks():
+        for disk in (disk for disk in self.world.member_disks() if disk.edge in process.replica.counted):
             for stream, mark in disk.truth.marks.items():
                 folded = stream[0] == fold[0] and not is_fold(stream) and start_of(stream) <= start_of(fold)
                 if folded and mark > process.disk.truth.mark(stream) and self._matters(process, stream, mark):

@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--break", dest="broken", choices=BREAKAGES, help="take this guarantee out of the core first")
     given = parser.parse_args()
-    with BREAKAGES[given.broken]() if given.broken else contextlib.nullcontext():
+    with BREAKAGES[given.broken].broken() if given.broken else contextlib.nullcontext():
         if given.seed is not None:
             return _again(given.seed)
         return _many(given)

@@ -27,8 +27,8 @@ SETTINGS = Settings(period_s=0.5, lease_s=2.5, gap_limit_s=4.0, catchup_wait_s=1
 """All waits a quarter of what they are by default, so that more happens in a run."""
 
 CALM_S = 2.0
-STORM_S = 20.0
-AFTER_S = 25.0
+STORM_S = 16.0
+AFTER_S = 20.0
 
 EDGES_MAX = 8
 LINK_LEASE_S = 1.5
@@ -36,7 +36,7 @@ LINK_LEASE_S = 1.5
 BREATH_S = 0.3
 """Mean time between two events of the storm."""
 
-TAGS = ("red", "green", "blue")
+TAGS = ("red", "green", "blue", "white", "black")
 NAMES = [Names("", f"http://x/{n}", tags=(tag,)) for n, tag in enumerate(TAGS)]
 NAMES.append(Names("", "http://x/all", tags=TAGS))
 
@@ -64,6 +64,7 @@ class World:
         self._kept: list[tuple[str, Disk]] = []
         self._near = self.draw.uniform(0.0005, 0.02)
         self._far = self.draw.uniform(0.02, 0.15)
+        self._busy_until = 0.0
         self._founders: set[str] = set()
         self._way: dict[tuple[str, str], float] = {}
         self._keep = self.draw.choice((15, 60, 400))
@@ -239,6 +240,8 @@ class World:
                 asker.take(lambda: asker.do(asker.replica.pulled(ask.number, parts, asker.now)))
 
         def asked(holder: Process) -> None:
+            if self.now < self._busy_until:
+                return
             parts = holder.answer(ask.data)
             self._send(holder, asker.name, lambda to: report(parts) if to is asker else None)
 
@@ -419,6 +422,11 @@ class World:
             if gone:
                 self.tell(process.name, "trims", str(gone))
 
+    def busy(self) -> None:
+        """No log can be read for a while: nobody answers a pull."""
+        self.tell("", "busy")
+        self._busy_until = self.now + self.draw.choice((1.0, 5.0))
+
     def join(self) -> None:
         """An edge is invited, and comes."""
         inviter = self._running()
@@ -464,6 +472,7 @@ class World:
     def _clear_up(self) -> None:
         """All faults end."""
         self.tell("", "clears up")
+        self._busy_until = 0.0
         self.network.weather = Weather()
         self.agree_who_is_forgotten()
         for process in list(self.processes.values()):
@@ -488,6 +497,7 @@ EVENTS: dict[str, tuple[float, Callable[[World], None]]] = {
     "part": (3, World.part),
     "deafen": (0.7, World.deafen),
     "trim": (3, World.trim),
+    "busy": (1, World.busy),
     "join": (0.7, World.join),
     "forget": (0.5, World.forget),
     "weather": (2, World._change_weather),

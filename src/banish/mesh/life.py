@@ -1,10 +1,5 @@
 """The life of a replica: its stages, and what leads from one to the next.
 
-    STARTING ───── answered ─────▶ CATCHING_UP ── reached ──▶ CAUGHT_UP
-        └─ alone, or nobody answered in time ───────────────────▲
-    all of these ── forgotten ──▶ FORGOTTEN
-    all of these ── doubled ────▶ DOUBLED
-
     stage         what is true in it
     STARTING      nobody has answered; nothing may be taken to be fresh
     CATCHING_UP   some have; not all that they held when they first answered is in effect here
@@ -13,7 +8,7 @@
     FORGOTTEN     the others hold that this id belongs no more: nothing is said, nothing is taken
     DOUBLED       another process lives under this id, and has for longer: nothing is said, nothing is taken
 
-A test compares the table below with the drawing in docs/architecture.md. Not here: how it is known (`catchup.py`,
+Drawn in docs/architecture.md; a test compares that with the table below. Not here: how it is known (`catchup.py`,
 `doubles.py`).
 Source: PURGE rules 1, 23, 25.
 """

@@ -22,8 +22,9 @@ Decided here:
   answered by an ack that says so.
 
 Not here: records, stamps, disks and sockets; what a record means (`edge/purging.py`). Each idea has a module of its
-own: `life.py`, `heard.py`, `peers.py`, `gaps.py`, `asks.py`, `pulling.py`, `digests.py`, `acks.py`, `tail.py`,
-`catchup.py`, `folding.py`, `doubles.py`, `strangers.py`, `prints.py`.
+own: `life.py`, `catchup.py`; `knowledge.py`, `heard.py`, `peers.py`; `intake.py`, `prints.py`, `strangers.py`;
+`gaps.py`, `asks.py`, `pulling.py`; `publishing.py`, `tail.py`, `digests.py`, `hearing.py`, `acks.py`; `folding.py`,
+`doubles.py`, `upkeep.py`.
 Source: PURGE rules 1, 8, 20 to 27.
 Units: seconds of one clock that never goes back and does not stand still while the machine sleeps (CLOCK_BOOTTIME).
 """
@@ -32,6 +33,7 @@ from collections.abc import Callable
 from math import inf
 
 from banish.errors import RecordError
+from banish.mesh import hearing
 from banish.mesh.acks import Acks
 from banish.mesh.catchup import CatchUp
 from banish.mesh.doubles import Doubles, Finding
@@ -54,7 +56,7 @@ from banish.mesh.effects import (
 from banish.mesh.folding import foldable
 from banish.mesh.frontier import Frontier, Gap, Marks, Stream, is_fold, start_of
 from banish.mesh.intake import Intake
-from banish.mesh.knowledge import NEVER, PUBLISHED_MAX, Knowledge
+from banish.mesh.knowledge import NEVER, Knowledge
 from banish.mesh.life import TURNS, Stage, Turn
 from banish.mesh.members import Member, Members
 from banish.mesh.messages import (
@@ -74,10 +76,10 @@ from banish.mesh.messages import (
     sender,
 )
 from banish.mesh.peers import Peer
+from banish.mesh.publishing import Publishing
 from banish.mesh.pulling import NEWCOMER_PULLS_MAX, Pulling, Self
 from banish.mesh.strangers import ALARM_EVERY_S
-from banish.mesh.tail import BYTES_MAX as TAIL_BYTES_MAX
-from banish.mesh.tail import Tail
+from banish.mesh.upkeep import look_after
 from banish.purge.positions import SEQUENCE_MAX, Position
 from banish.tables import Accounts, Metric
 
@@ -100,18 +102,6 @@ __all__ = [
     "Standing",
 ]
 
-UNSENT_MAX = 64
-"""Own records kept until the transport is open. More are told of by the first digest, and pulled."""
-
-FORGOTTEN_TOLD_S = 1.0
-"""Between two answers to an edge that was forgotten."""
-FORGOTTEN_TOLD_MAX = 1000
-
-DEAF_PERIODS = 3
-"""Periods without a digest after which a link counts as deaf."""
-RELINK_MAX_S = 60.0
-"""The longest between two tries to open a deaf link anew: the first after `DEAF_PERIODS`, each next twice as long."""
-
 PULLS = Metric(
     "banish_mesh_pulls_total",
     "counter",
@@ -120,7 +110,6 @@ PULLS = Metric(
     ("what",),
 )
 PULLED = Metric("banish_mesh_pulled_records_total", "counter", "Records that came by a pull and were new.")
-SAID_AGAIN = Metric("banish_mesh_said_again_total", "counter", "Last records published again, for want of an ack.")
 DIGESTS = Metric("banish_mesh_digests_total", "counter", "Digests, by whether they were sent or heard.", ("way",))
 ALARMS = Metric("banish_mesh_alarms_total", "counter", "What should not happen between edges.", ("alarm",))
 MISSING = Metric("banish_mesh_missing_streams", "gauge", "Streams of which records exist that are missing here.")
@@ -173,26 +162,20 @@ class Replica:
         )
         self._pulling.newcomer = not any(stream[0] != edge for stream in frontier.marks)
         self._acks = Acks()
-        self._tail = Tail()
+        self._publishing = Publishing(known, accounts)
         self._doubles = Doubles(edge, epoch, settings.period_s)
         self._catchup = CatchUp(inf)
         self._awaited = inf
         """The end of the wait for answers, as long as it is ahead."""
-        self._issued = 0
-        self._own: dict[int, bytes] = {}
-        """Own records on their way to the disk."""
-        self._unsent: list[bytes] = []
         self._running = False
         self._asks_digest = False
         self._warned_at = NEVER
-        self._told_forgotten: dict[str, float] = {}
         self._count(accounts)
 
     def _count(self, accounts: Accounts) -> None:
         known = self._known
         self._pulls = accounts.tally(PULLS)
         self._pulled = accounts.tally(PULLED)
-        self._said_again = accounts.tally(SAID_AGAIN)
         self._digests = accounts.tally(DIGESTS)
         self._alarms = accounts.tally(ALARMS)
         self._members_heard = 0
@@ -216,9 +199,7 @@ class Replica:
         self._awaited = self._catchup.until
         if not self._known.peers:
             self._turn(Turn.ALONE)
-        published: list[Effect] = [Publish(record) for record in self._unsent]
-        self._unsent.clear()
-        return self._done([*self._say(now, asks=True, whole=True), *published])
+        return self._done([*self._say(now, asks=True, whole=True), *self._publishing.start()])
 
     def goodbye(self, now: float) -> list[Effect]:
         """This edge stops: nothing that comes after it counts as silence."""
@@ -226,7 +207,7 @@ class Replica:
             return []
         effects = self._send_acks(inf)
         effects += self._say(now, whole=True, goodbye=True)
-        self._running = False
+        self._running = self._publishing.running = False
         return self._done(effects)
 
     @property
@@ -262,9 +243,7 @@ class Replica:
 
     def issued(self, position: Position, record: bytes, now: float) -> list[Effect]:
         """A record of this edge's own is in effect here, and on its way to the disk."""
-        self._known.received.add(position)
-        self._issued = max(self._issued, position.seq)
-        self._own[position.seq] = record
+        self._publishing.issued(position, record)
         return []
 
     def durable(self, position: Position, now: float) -> list[Effect]:
@@ -278,7 +257,7 @@ class Replica:
         if known.held.mark(stream) > before:
             known.digests.changed(stream)
         if stream == known.own:
-            return self._done(self._publish(position.seq, now))
+            return [] if self.stage.over else self._publishing.durable(position.seq, now)
         if position.edge != self.edge and known.held.mark(stream) > before:
             self._acks.note(stream, now)
         return self._done(self._send_acks(now))
@@ -294,38 +273,6 @@ class Replica:
             if position.edge != self.edge:
                 self._acks.note(stream, now)
         return self._done(self._send_acks(now))
-
-    def _publish(self, seq: int, now: float) -> list[Effect]:
-        record = self._own.pop(seq, None)
-        if record is None or self.stage.over:
-            return []
-        if not self._running:
-            if len(self._unsent) < UNSENT_MAX:
-                self._unsent.append(record)
-            return []
-        known = self._known
-        known.published[seq] = now
-        if len(known.published) > PUBLISHED_MAX:
-            del known.published[next(iter(known.published))]
-        self._tail.published(seq, record, now)
-        return [Publish(record)]
-
-    def _say_tail_again(self, now: float) -> list[Effect]:
-        known, tail = self._known, self._tail
-        if tail.due > now:
-            return []
-        late = any(
-            known.peers[edge].held(known.own) < tail.seq and known.heard.until(edge) > now for edge in known.counted
-        )
-        if not late:
-            tail.done()
-            return []
-        tail.again(now)
-        if len(tail.record) > TAIL_BYTES_MAX:
-            known.digests.wanted(now)
-            return []
-        self._said_again.add()
-        return [Publish(tail.record)]
 
     def record(self, data: bytes, now: float) -> list[Effect]:
         """A published record has arrived."""
@@ -392,7 +339,7 @@ class Replica:
         peer = self._known.peers.get(digest.edge)
         if peer is None:
             return self._done(self._from_no_member(digest.edge, now))
-        if self._is_news(peer, digest, now):
+        if hearing.is_news(self._known, peer, digest):
             self._take_digest(peer, digest, now)
         return self._go_on(self._echoed(peer, digest, now), now)
 
@@ -409,67 +356,13 @@ class Replica:
             self._known.heard.echoed(peer.edge, sent + self.settings.lease_s)
         return []
 
-    def _is_news(self, peer: Peer, digest: Digest, now: float) -> bool:
-        """Whether it is later than what was heard of it before. An epoch of a lower count is, only if it proves that it
-        lives by echoing what was sent after the other was first heard (a data directory was restored, or copied).
-        """
-        if digest.epoch == peer.epoch:
-            return digest.number > peer.number
-        if start_of(("", digest.epoch)) > start_of(("", peer.epoch)):
-            return True
-        echo = digest.echoes.get(self.edge)
-        sent = None if echo is None or echo.epoch != self.epoch else self._known.digests.sent_at(echo.number)
-        return sent is not None and sent > peer.began_at
-
     def _take_digest(self, peer: Peer, digest: Digest, now: float) -> None:
-        known = self._known
-        if digest.epoch != peer.epoch:
-            peer.began(digest.epoch, now)
-        peer.number, peer.digest_at = digest.number, now
-        peer.issued = max(peer.issued, digest.issued)
-        peer.relink_after_s = 0.0
-        known.digests.heard(peer.edge, Echo(digest.epoch, digest.number))
-        if digest.whole:
-            peer.take_whole(digest.marks, now)
-            peer.missing = digest.missing
-        else:
-            peer.take(digest.marks)
-        self._learn(peer, digest, now)
-        if digest.goodbye:
-            peer.gone, peer.last = digest.epoch, digest.issued
-            known.heard.drop(peer.edge)
-        elif peer.gone:
-            peer.gone = ""
-            if peer.edge in known.counted:
-                known.heard.count(peer.edge, NEVER)
-        for edge, last in digest.gone.items():
-            self._also_gone(edge, last, now)
-        if digest.members == self.members.version:
-            peer.list_differs_since = inf
-        else:
-            peer.list_differs_since = min(peer.list_differs_since, now)
+        hearing.take(self._known, peer, digest, now)
+        self._confirmed(peer, now, measured=False)
         if digest.asks:
-            known.digests.wanted(now, whole=True)
+            self._known.digests.wanted(now, whole=True)
         if digest.whole and not digest.goodbye:
             self._answered(peer, digest, now)
-
-    def _learn(self, peer: Peer, digest: Digest, now: float) -> None:
-        known = self._known
-        marks = known.received.marks
-        for stream, far in digest.marks.items():
-            if far.held > marks.get(stream, 0):
-                known.learn(stream, far.held, peer.edge, now)
-        known.learn((peer.edge, digest.epoch), digest.issued, peer.edge, now)
-        self._confirmed(peer, now, measured=False)
-
-    def _also_gone(self, edge: str, last: Echo, now: float) -> None:
-        """Another edge has heard this one say goodbye, in the epoch that is the last known here too."""
-        known, peer = self._known, self._known.peers.get(edge)
-        if peer is None or peer.gone or peer.epoch not in ("", last.epoch) or not known.is_last(edge, last.epoch):
-            return
-        known.learn((edge, last.epoch), last.number, edge, now)
-        peer.gone, peer.last = last.epoch, last.number
-        known.heard.drop(edge)
 
     def _answered(self, peer: Peer, digest: Digest, now: float) -> None:
         """A member has said all that it holds: the target of a start."""
@@ -535,7 +428,7 @@ class Replica:
 
     def _confirmed(self, peer: Peer, now: float, *, measured: bool) -> None:
         """It may have confirmed more of our own stream."""
-        mark = min(peer.held(self._known.own), self._issued)
+        mark = min(peer.held(self._known.own), self._publishing.last)
         if not peer.confirmed(mark, now) or not measured:
             return
         published = self._known.published.get(mark)
@@ -658,6 +551,13 @@ class Replica:
         self._known.digests.wanted(now)
         return self._go_on([], now)
 
+    def _from_no_member(self, edge: str, now: float) -> list[Effect]:
+        """It was a member once, and was forgotten: it is to know."""
+        if not self._intake.strangers.to_be_told(edge, now):
+            return []
+        ack = Ack(MESSAGE_VERSION, Kind.ACK, self.edge, self.epoch, {}, forgotten=True)
+        return [SendAck(edge, encode(ack, self._sign))]
+
     def _unread(self, data: bytes, error: RecordError, now: float) -> list[Effect]:
         """A message that cannot be read, or of nobody known."""
         edge = sender(data)
@@ -666,29 +566,19 @@ class Replica:
         alarm = self._intake.strangers.spoke(edge, now)
         return [Raise(Alarm.STRANGER, f"digests of {edge}, which is no member")] if alarm else []
 
-    def _from_no_member(self, edge: str, now: float) -> list[Effect]:
-        """It was a member once, and was forgotten: it is to know."""
-        told = self._told_forgotten
-        if now - told.get(edge, NEVER) < FORGOTTEN_TOLD_S:
-            return []
-        if len(told) >= FORGOTTEN_TOLD_MAX:
-            told.clear()
-        told[edge] = now
-        ack = Ack(MESSAGE_VERSION, Kind.ACK, self.edge, self.epoch, {}, forgotten=True)
-        return [SendAck(edge, encode(ack, self._sign))]
-
     # --- time
 
     def tick(self, now: float) -> list[Effect]:
         """Time has passed. To be called at `next_tick` at the latest."""
         if not self._speaks:
             return []
-        effects = self._send_acks(now) + self._say_tail_again(now)
+        effects = self._send_acks(now) + self._publishing.say_again(now)
         for number in self._pulling.asks.overdue(now):
             effects += self.pulled(number, [], now)
         periodic = self._known.digests.due <= now
         if periodic:
-            effects += self._look_after_peers(now)
+            looked, self._members_heard = look_after(self._known, self._pulling, self._publishing, now)
+            effects += looked
             effects += self._say(now)
         return self._go_on(effects, now, ask=periodic)
 
@@ -697,37 +587,8 @@ class Replica:
         """When something is due."""
         if not self._speaks:
             return inf
-        waits = min(self._acks.due, self._tail.due, self._pulling.due, self._pulling.asks.next_deadline)
+        waits = min(self._acks.due, self._publishing.due, self._pulling.due, self._pulling.asks.next_deadline)
         return min(waits, self._known.digests.due, self._awaited)
-
-    def _look_after_peers(self, now: float) -> list[Effect]:
-        """Once a period: who is deaf, slow, or has another list of members."""
-        known = self._known
-        effects: list[Effect] = []
-        slowest, heard = None, 0
-        for peer in known.peers.values():
-            if known.heard.until(peer.edge) > now:
-                heard += 1
-                if peer.lag_s is not None and (slowest is None or peer.lag_s > slowest):
-                    slowest = peer.lag_s
-            effects += self._relink(peer, now)
-            if now - peer.list_differs_since > self.settings.lease_s:
-                effects += self._pulling.ask_list_of(peer, now)
-        self._members_heard = heard
-        self._tail.lags(slowest)
-        self._pulling.asks.settle(known.gaps.streams)
-        return effects
-
-    def _relink(self, peer: Peer, now: float) -> list[Effect]:
-        """A link through which nothing comes is opened anew."""
-        patience = DEAF_PERIODS * self.settings.period_s
-        if not peer.linked or peer.gone or now - max(peer.linked_at, peer.digest_at) < patience:
-            return []
-        if now < peer.relink_at:
-            return []
-        peer.relink_after_s = min(max(patience, 2 * peer.relink_after_s), RELINK_MAX_S)
-        peer.relink_at = now + peer.relink_after_s
-        return [Relink(peer.edge), Raise(Alarm.DEAF, f"{peer.edge} is linked, and nothing is heard of it")]
 
     # --- what others ask
 

@@ -13,6 +13,10 @@ ASIDE_BYTES_MAX = 1_048_576
 ASIDE_S = 10.0
 """How long an edge may speak before it is known. Past it that is an alarm."""
 
+TOLD_S = 1.0
+"""Between two answers to an edge that was forgotten."""
+TOLD_MAX = 1000
+
 ALARM_EVERY_S = 60.0
 """Between two alarms."""
 
@@ -20,12 +24,13 @@ ALARM_EVERY_S = 60.0
 class Strangers:
     """What came of whom nothing is known."""
 
-    __slots__ = ("_bytes", "_first", "_records", "_told_at")
+    __slots__ = ("_bytes", "_first", "_records", "_told", "_told_at")
 
     def __init__(self) -> None:
         self._records: OrderedDict[bytes, str] = OrderedDict()
         self._bytes = 0
         self._first: dict[str, float] = {}
+        self._told: dict[str, float] = {}
         self._told_at = float("-inf")
 
     def spoke(self, edge: str, now: float, record: bytes | None = None) -> bool:
@@ -55,3 +60,12 @@ class Strangers:
             del self._records[record]
             self._bytes -= len(record)
         return records
+
+    def to_be_told(self, edge: str, now: float) -> bool:
+        """Whether an edge that was forgotten is to be told so, now."""
+        if now - self._told.get(edge, float("-inf")) < TOLD_S:
+            return False
+        if len(self._told) >= TOLD_MAX:
+            self._told.clear()
+        self._told[edge] = now
+        return True
