@@ -91,6 +91,8 @@ class Process:
         self._order: list[tuple[int, Position]] = []
         """Records in effect and not swept, by apply index."""
         self._sign = signed_with(disk.key)
+        for frontier in (disk.frontier, disk.truth):
+            frontier.issue((disk.edge, self.epoch))
         self.table = PurgeTable()
         self._rebuild()
         self.replica = Replica(
@@ -282,8 +284,11 @@ class Process:
     def _logged(self, position: Position, index: int, data: bytes) -> None:
         disk = self.disk
         disk.log.setdefault(position, (index, data))
-        disk.frontier.add(position)
-        disk.truth.add(position)
+        stream = position.edge, position.epoch
+        for frontier in (disk.frontier, disk.truth):
+            if stream in self.replica._known.opened:
+                frontier.open(stream)
+            frontier.add(position)
         change = _change(data)
         if isinstance(change, Member):
             disk.joined[change.edge] = change
@@ -353,9 +358,8 @@ class Process:
         self._write(written)
 
     def _hold(self, marks: Sequence[Mark]) -> None:
-        for mark in marks:
-            self.disk.frontier.advance(mark.stream, mark.held)
-            self.disk.truth.advance(mark.stream, mark.held)
+        for frontier in (self.disk.frontier, self.disk.truth):
+            frontier.take({mark.stream: mark.held for mark in marks})
 
     def _adopt(self, effect: Adopt) -> None:
         self.disk.joined.update({member.edge: member for member in effect.members})

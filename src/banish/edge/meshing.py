@@ -444,8 +444,7 @@ class Mesh:
         """Purge everything here in the place of what is missing, and note that it counts as held: durably, both."""
         await self._purger.purge_everything_here(cover.why)
         frontier = self.replica.held.copy()
-        for mark in cover.marks:
-            frontier.advance(mark.stream, mark.held)
+        frontier.take({mark.stream: mark.held for mark in cover.marks})
         await self._keep(dump(frontier))
         self._do(self.replica.covered(cover.why, cover.marks, self.now()))
 

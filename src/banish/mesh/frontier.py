@@ -10,6 +10,8 @@
     fold     the streams of an edge's ended epochs, up to its N-th, once everybody holds them whole (PURGE rule 1):
              they are told of as one stream, (edge id, `N-`), whose mark is the last number of the N-th epoch, so
              that what is told does not grow with every restart
+    open     an epoch that a fold does not speak of, whatever its number: an edge whose disk was restored counts its
+             starts anew (PURGE rule 1). It is told of beside the fold, and never folds
 
 Not here: asking for what is missing (`gaps.py`); when a record counts as held (`replica.py`); when to fold
 (`folding.py`).
@@ -71,14 +73,15 @@ class Gap(msgspec.Struct, frozen=True, array_like=True):
 class Frontier:
     """What is held of every stream."""
 
-    __slots__ = ("_above", "_folds", "_marks")
+    __slots__ = ("_above", "_folds", "_marks", "_open", "_own")
 
     def __init__(self, marks: Marks | None = None) -> None:
         self._marks: dict[Stream, int] = {}
         self._above: dict[Stream, set[int]] = {}
         self._folds: dict[str, int] = {}
-        for stream, mark in (marks or {}).items():
-            self.advance(stream, mark)
+        self._open: set[Stream] = set()
+        self._own: Stream | None = None
+        self.take(marks or {})
 
     @property
     def marks(self) -> Marks:
@@ -93,12 +96,22 @@ class Frontier:
     def is_folded(self, stream: Stream) -> bool:
         """Whether the stream has ended, and everybody holds it whole."""
         fold = self._folds.get(stream[0])
-        return fold is not None and start_of(stream) <= fold
+        return fold is not None and start_of(stream) <= fold and stream not in self._open and stream != self._own
+
+    def open(self, stream: Stream) -> None:
+        """This epoch is alive, or is told of by name beside a fold: no fold speaks of it, now or later."""
+        self._open.add(stream)
+
+    def issue(self, stream: Stream) -> None:
+        """This edge itself issues this epoch now: no fold speaks of it as long as it does."""
+        self._own = stream
 
     def mark(self, stream: Stream) -> int:
         """Every number of the stream up to here is held; 0: none is."""
         mark = self._marks.get(stream, 0)
-        return mark or (folded_mark(stream, self._folds, self._marks) if self._folds else 0)
+        if mark or not self._folds or stream in self._open or stream == self._own:
+            return mark
+        return folded_mark(stream, self._folds, self._marks)
 
     def has(self, position: Position) -> bool:
         """Whether the record at this position is held."""
@@ -123,6 +136,17 @@ class Frontier:
         self._raise(stream, position.seq)
         return True
 
+    def take(self, marks: Marks) -> None:
+        """Hold all that another frontier does, as its marks tell. What stands there beside a fold is open."""
+        folds = {stream[0]: start_of(stream) for stream in marks if is_fold(stream)}
+        for stream, mark in marks.items():
+            if is_fold(stream):
+                self.fold(stream[0], start_of(stream), mark)
+            elif start_of(stream) <= folds.get(stream[0], 0):
+                self.open(stream)
+        for stream, mark in marks.items():
+            self.advance(stream, mark)
+
     def advance(self, stream: Stream, upto: int) -> None:
         """Count all numbers up to `upto` as held: adopted, or given up and covered by something wider."""
         if is_fold(stream):
@@ -138,7 +162,10 @@ class Frontier:
         if start < before:
             return
         end = max(end, self._marks.pop(fold_of(edge, start), 0))
-        for stream in [s for s in self._marks if s[0] == edge and start_of(s) <= start and not is_fold(s)]:
+        folded = [s for s in self._marks if s[0] == edge and start_of(s) <= start and not is_fold(s)]
+        for stream in folded:
+            if stream in self._open or stream == self._own:
+                continue
             mark = self._marks.pop(stream)
             if start_of(stream) == start:
                 end = max(end, mark)
@@ -185,6 +212,7 @@ class Frontier:
         copy._marks = dict(self._marks)
         copy._above = {stream: set(above) for stream, above in self._above.items()}
         copy._folds = dict(self._folds)
+        copy._open = set(self._open)
         return copy
 
     def covers(self, other: Marks) -> bool:
@@ -219,8 +247,9 @@ def dump(frontier: Frontier) -> bytes:
 def load(data: bytes) -> Frontier:
     """The frontier that `dump` made these bytes of. Raises msgspec.DecodeError."""
     frontier = Frontier()
-    for row in msgspec.msgpack.decode(data, type=list[_Kept]):
-        frontier.advance(row.stream, row.mark)
+    rows = msgspec.msgpack.decode(data, type=list[_Kept])
+    frontier.take({row.stream: row.mark for row in rows})
+    for row in rows:
         for seq in row.above:
             frontier.add(Position(*row.stream, seq))
     return frontier

@@ -53,10 +53,15 @@ def take(known: Knowledge, peer: Peer, digest: Digest, now: float) -> None:
 def learn(known: Knowledge, peer: Peer, digest: Digest, now: float) -> None:
     """See what it holds, or has issued, that is not in effect here."""
     marks = known.received.marks
+    own = peer.edge, digest.epoch
+    if known.received.is_folded(own):
+        known.open(own, now)
     for stream, far in digest.marks.items():
         if far.held > marks.get(stream, 0):
+            if known.received.is_folded(stream) and peer.folds(stream) and stream[0] in known.members:
+                known.open(stream, now)
             known.learn(stream, far.held, peer.edge, now)
-    known.learn((peer.edge, digest.epoch), digest.issued, peer.edge, now)
+    known.learn(own, digest.issued, peer.edge, now)
 
 
 def _heard_leave(known: Knowledge, peer: Peer, digest: Digest) -> None:

@@ -18,7 +18,7 @@ from banish.mesh.frontier import Frontier, Marks, Stream, is_fold, start_of
 from banish.mesh.gaps import Gaps
 from banish.mesh.heard import Heard
 from banish.mesh.members import Members
-from banish.mesh.messages import Mark
+from banish.mesh.messages import Far, Mark
 from banish.mesh.peers import Peer
 from banish.purge.positions import Position
 
@@ -42,8 +42,12 @@ class Knowledge:
         self.held = frontier
         self.received = frontier.copy()
         self.swept = Frontier(frontier.marks if swept is None else swept)
+        for each in (self.held, self.received, self.swept):
+            each.issue(self.own)
         self.peers = {member.edge: Peer(member.edge) for member in members if member.edge != edge}
         self.counted: set[str] = set()
+        self.opened: set[Stream] = set()
+        """Epochs that a fold would speak of by their number, and does not."""
         self.heard = Heard()
         self.gaps = Gaps(self.received)
         self.reach = Reach(3 * settings.period_s)
@@ -58,6 +62,8 @@ class Knowledge:
         """
         for stream in frontier.marks:
             self._noted(stream, NEVER)
+        for stream, above in frontier.above().items():  # what lies below them was missing already before this start
+            self.gaps.learn(stream, max(above) - 1, NEVER, NEVER)
 
     # --- who counts
 
@@ -137,6 +143,16 @@ class Knowledge:
             if each[0] == edge and start_of(each) <= start
         )
 
+    def open(self, stream: Stream, now: float) -> None:
+        """This epoch is alive, or told of beside a fold: its number is low only because a disk was restored."""
+        for frontier in (self.received, self.held, self.swept):
+            frontier.open(stream)
+        self.opened.add(stream)
+
+    def far(self, peer: Peer, stream: Stream) -> Far:
+        """How far a peer is, as far as can be known of it here."""
+        return peer.told(stream) if stream in self.opened else peer.far(stream)
+
     def unfolded(self, stream: Stream) -> Stream:
         """The epoch here that a fold ends with; the fold itself if there is none."""
         if not is_fold(stream):
@@ -147,13 +163,12 @@ class Knowledge:
 
     def adopt(self, marks: Iterable[Mark], now: float) -> None:
         """All of this is covered by something wider, durably: it counts as held and swept."""
-        for mark in marks:
-            if mark.stream == self.own:
-                continue
-            for frontier in (self.received, self.held, self.swept):
-                frontier.advance(mark.stream, mark.held)
-            self.digests.changed(mark.stream)
-            self.present(mark.stream, now)
+        told = {mark.stream: mark.held for mark in marks if mark.stream != self.own}
+        for frontier in (self.received, self.held, self.swept):
+            frontier.take(told)
+        for stream in told:
+            self.digests.changed(stream)
+            self.present(stream, now)
 
     # --- what is known of a position
 
@@ -162,7 +177,7 @@ class Knowledge:
         stream = position.edge, position.epoch
         known = self.received.has(position)
         peers = [self.peers[edge] for edge in self.counted]
-        others = sum((peer.held(stream) if known else peer.told(stream).held) >= position.seq for peer in peers)
+        others = sum((self.far(peer, stream) if known else peer.told(stream)).held >= position.seq for peer in peers)
         return others + self.held.has(position)
 
     def receipts(self, position: Position, now: float) -> list[Receipt]:
@@ -178,7 +193,7 @@ class Knowledge:
 
     def _standing(self, peer: Peer, position: Position, now: float) -> Standing:
         stream = position.edge, position.epoch
-        far = peer.far(stream) if self.received.has(position) else peer.told(stream)
+        far = self.far(peer, stream) if self.received.has(position) else peer.told(stream)
         if far.swept >= position.seq:
             return Standing.SWEPT
         if far.held >= position.seq:
@@ -200,6 +215,6 @@ class Knowledge:
         found = {}
         for stream in received.marks:
             highest = received.highest(stream)
-            if not is_fold(stream) and highest > (0 if peer is None else peer.held(stream)):
+            if not is_fold(stream) and highest > (0 if peer is None else self.far(peer, stream).held):
                 found[stream] = highest
         return found

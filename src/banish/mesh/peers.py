@@ -118,6 +118,11 @@ class Peer:
         """The same, less what a fold says: it vouches for what everybody held when it was made, and no more."""
         return self._later.get(stream) or self._whole.get(stream) or _NOTHING
 
+    def folds(self, stream: Stream) -> bool:
+        """Whether it has folded epochs of this number."""
+        fold = self._folds.get(stream[0])
+        return fold is not None and start_of(stream) <= fold[0] and not is_fold(stream)
+
     def _folded(self, stream: Stream) -> Far:
         fold = self._folds.get(stream[0])
         if fold is None or start_of(stream) > fold[0]:

@@ -1,5 +1,6 @@
 """What edges make of each other: lost, pulled, confirmed; heard and not; old, new, doubled, forgotten."""
 
+from banish.mesh.frontier import dump, load
 from banish.mesh.members import Members
 from banish.mesh.replica import AskFor, Effect, Publish, SendAck, SendDigest, Stage, Standing
 from tests.unit.mesh.hands import SETTINGS, Table, member
@@ -223,6 +224,29 @@ def test_ended_epochs_fold_once_all_hold_them() -> None:
         epochs = [stream for stream in hand.replica.held.marks if stream[0] == table["b"].edge]
         assert sorted(epochs) == sorted([(table["b"].edge, "5-"), table["b"].own])
         assert hand.replica._known.gaps.streams == {}
+
+
+def test_an_edge_whose_disk_was_restored_is_heard_though_its_starts_are_counted_anew() -> None:
+    table = Table("a", "b", "c")
+    table.start()
+    kept = table["b"].again()
+    for _ in range(3):
+        table.restart("b")
+        table.wait(1)
+    table.wait(4 * SETTINGS.lease_s)
+    assert table["a"].replica.held.folds == {table["b"].edge: 3}
+    kept.start = 1
+    table.hands["b"] = kept
+    table.restart("b")
+    assert table["b"].start == 2
+    table.wait(3 * SETTINGS.period_s)
+    position = table.purge("b")
+    table.deliver()
+    table.wait(3 * SETTINGS.period_s)
+    assert position in table["a"].log
+    assert table["b"].replica.copies(position) == 3
+    table["a"].frontier = load(dump(table["a"].replica.held))
+    assert table["a"].frontier.has(position)
 
 
 def test_one_whose_log_is_needed_no_more_reaches_back_covers_everything_and_goes_on() -> None:
