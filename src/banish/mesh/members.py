@@ -39,11 +39,10 @@ class Members:
     def __init__(self, members: Iterable[Member] = (), forgotten: Iterable[str] = ()) -> None:
         self._forgotten = set(forgotten)
         self._members: dict[str, Member] = {}
-        self._keys: dict[str, bytes] = {}
+        self._former: dict[str, Member] = {}
         for member in members:
-            self._keys[member.edge] = member.key
-            if member.edge not in self._forgotten:
-                self._members[member.edge] = member
+            kept = self._former if member.edge in self._forgotten else self._members
+            kept[member.edge] = member
         self._version = ""
 
     def __iter__(self) -> Iterator[Member]:
@@ -65,7 +64,8 @@ class Members:
 
     def key(self, edge: str) -> bytes | None:
         """Its public key, of one that was forgotten too: others still pass on what it issued while it belonged."""
-        return self._keys.get(edge)
+        member = self._members.get(edge) or self._former.get(edge)
+        return None if member is None else member.key
 
     def is_forgotten(self, edge: str) -> bool:
         """Whether this id belonged once, and must not come back."""
@@ -77,6 +77,11 @@ class Members:
         return frozenset(self._forgotten)
 
     @property
+    def former(self) -> tuple[Member, ...]:
+        """Those of them of whom more is known than the id, by id."""
+        return tuple(self._former[edge] for edge in sorted(self._former))
+
+    @property
     def version(self) -> str:
         """16 hexadecimal digits that name this very list."""
         if not self._version:
@@ -86,25 +91,28 @@ class Members:
 
     def join(self, member: Member) -> bool:
         """It belongs; whether that changes anything. The same lists come of the same joins in any order."""
-        self._keys.setdefault(member.edge, member.key)
         if self.knows(member):
             return False
+        if member.edge in self._forgotten:
+            self._former[member.edge] = member
+            return False
         self._members[member.edge] = member
-        self._keys[member.edge] = member.key
         self._version = ""
         return True
 
     def knows(self, member: Member) -> bool:
-        """Whether its joining would change nothing."""
-        known = self._members.get(member.edge)
-        return member.edge in self._forgotten or (known is not None and _weight(member) <= _weight(known))
+        """Whether it would tell nothing new, of a former one too."""
+        known = self._former.get(member.edge) or self._members.get(member.edge)
+        return known is not None and (member.edge in self._forgotten or _weight(member) <= _weight(known))
 
     def forget(self, edge: str) -> bool:
         """It belongs no more, and never again under this id; whether that changes anything."""
         if edge in self._forgotten:
             return False
         self._forgotten.add(edge)
-        self._members.pop(edge, None)
+        member = self._members.pop(edge, None)
+        if member is not None:
+            self._former[edge] = member
         self._version = ""
         return True
 

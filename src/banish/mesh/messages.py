@@ -150,8 +150,8 @@ class Pulled(msgspec.Struct, frozen=True, array_like=True):
     marks: tuple[Mark, ...] = ()
     """Its whole frontier, if `records` is empty: for the one who is too old (PURGE rule 24), or new."""
     members: tuple[Member, ...] = ()
-    """Who belongs by its list, and who was forgotten (below): with `marks`, since whoever adopts them passes over the
-    records that say so."""
+    """Who belongs by its list, and who did and was forgotten (as in `forgotten`): with `marks`, since whoever adopts
+    them passes over the records that say so; and for the keys of those whose records are still passed on."""
     forgotten: tuple[str, ...] = ()
 
 

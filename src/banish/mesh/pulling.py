@@ -33,6 +33,9 @@ UNLOGGED_MAX = 4096
 NOBODY_S = 0.25
 """After nobody could be asked, until that is tried again."""
 
+WHO_S = 1.0
+"""Between two questions who an edge is. Mostly the record that says so is on its way."""
+
 NEWCOMER_PULLS_MAX = 10_000
 """Records that an edge without any pulls one by one. If others hold more, it adopts their frontier."""
 
@@ -76,6 +79,7 @@ class Pulling:
         self._gaps = gaps
         self._reach = reach
         self._gap_limit_s = gap_limit_s
+        self._asked_who_at = -inf
         self._lists: dict[str, Pulled] = {}
         """What those who are without a record hold, and whom they know."""
 
@@ -97,6 +101,7 @@ class Pulling:
                 break
             elif self._members.key(stream[0]) is None:  # the record that makes it a member is on its way
                 self._believe(stream)
+                effects += self._ask_who_it_is(stream, now)
                 missing.ask_at = now + NOBODY_S
                 self.due = min(self.due, missing.ask_at)
             elif not self._ask_of(stream, effects, now):
@@ -129,6 +134,16 @@ class Pulling:
         if self.covering or self.asks.in_flight_of(NO_STREAM):
             return []
         return [self._ask_for(peer, Gap(NO_STREAM, 1, 1), now)]
+
+    def _ask_who_it_is(self, stream: Stream, now: float) -> list[Effect]:
+        """Of an edge that is not known here, or was forgotten before it was, others have the key."""
+        able = (p for p in self._peers.values() if p.held(stream) and p.avoid_until <= now)
+        peer = next((peer for peer in able if self._reach.reaches(peer, now)), None)
+        return [] if peer is None or now - self._asked_who_at < WHO_S else self._asked_who(peer, now)
+
+    def _asked_who(self, peer: Peer, now: float) -> list[Effect]:
+        self._asked_who_at = now
+        return self.ask_list_of(peer, now)
 
     def _ask_for_list(self, now: float) -> list[Effect]:
         self.due = now + NOBODY_S

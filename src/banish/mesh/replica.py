@@ -617,7 +617,7 @@ class Replica:
                 oldest or min(held, SEQUENCE_MAX - 1) + 1,
                 held,
                 marks=tuple(Mark(each, mark) for each, mark in self.held.marks.items() if mark),
-                members=tuple(self.members),
+                members=(*self.members, *self.members.former),
                 forgotten=tuple(sorted(self.members.forgotten)),
             )
         return encode(answer, self._sign)

@@ -401,3 +401,19 @@ def test_a_member_list_of_one_is_enough_to_begin() -> None:
     table.start("a")
     table.wait(1)
     assert table["a"].replica.stage in (Stage.CAUGHT_UP, Stage.STARTING)
+
+
+def test_records_of_one_who_was_forgotten_before_it_was_known_are_pulled_with_its_key() -> None:
+    table = Table("a", "b", "c")
+    table.start("a", "c")
+    position = table.purge("c")
+    table.deliver()
+    table.do("a", table["a"].replica.forgotten(table["c"].edge, table.now))
+    gone = table.hands.pop("c")
+    table["b"].replica.members.forget(gone.edge)
+    table["b"].replica.members._former.clear()
+    table["b"].replica._known.belongs_no_more(gone.edge)
+    table.start("b")
+    table.wait(5)
+    assert table["b"].replica.held.has(position)
+    assert table["b"].replica.stage is Stage.CAUGHT_UP
