@@ -1,9 +1,10 @@
 """Folding: which ended epochs need not be told of one by one any more (PURGE rule 1).
 
-An epoch has ended once its edge runs in a later one, or was forgotten. It folds when all members that count hold it
-whole, and all epochs of that edge before it have folded. What a member holds counts as it says in a whole digest that
-came a lease after the end was known here: what was on its way then has arrived, and where the end is, its issuer alone
-would know (who may be back with an older disk, or never).
+An epoch has ended once its edge runs in a later one, or was forgotten. It folds when all members hold it whole, those
+of whom nothing was heard yet too (an invitation that is not used is to be forgotten, or nothing folds), and all epochs
+of that edge before it have folded. What a member holds counts as it says in a whole digest that came a lease after the
+end was known here: what was on its way then has arrived, and where the end is, its issuer alone would know (who may be
+back with an older disk, or never).
 
 Not here: what a fold is (`frontier.py`).
 Bound: `FOLDS_AT_ONCE` epochs are looked at in one go.

@@ -311,7 +311,7 @@ class Replica:
 
     def _fold(self) -> None:
         known = self._known
-        peers = [known.peers[edge] for edge in known.counted]
+        peers = list(known.peers.values())
         complete = foldable(
             known.held,
             peers,
