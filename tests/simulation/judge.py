@@ -154,7 +154,11 @@ class Judge:
                     raise Wrong(f"{position} was acknowledged, and is not in the log of its issuer")
 
     def receipts(self, process: Process, position: Position) -> None:
-        """Who is said to have applied a purge has it on its disk."""
+        """Who is said to have applied a purge has it on its disk. Of one who was forgotten, folds vouch for what others
+        held of it when they were made, and nobody asks.
+        """
+        if process.replica.members.is_forgotten(position.edge):
+            return
         for receipt in process.replica.receipts(position, process.now):
             disk = self.world.disks.get(receipt.edge)
             issuer = self.world.disks[position.edge]
