@@ -100,6 +100,8 @@ class Judge:
 
     def _folds(self, process: Process, fold: Stream) -> None:
         """Nothing may fold of which somebody who counts has more than this edge."""
+        if self.world.disks[fold[0]].restored:
+            return  # it counts its starts anew: the epoch that it runs in is opened once it is heard
         if process.disk.restored or process.replica.members.is_forgotten(fold[0]):
             return  # of one that is forgotten more may turn up: then the fold is opened again
         for disk in (disk for disk in self.world.member_disks() if disk.edge in process.replica.counted):
